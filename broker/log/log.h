@@ -1,0 +1,228 @@
+/* broker/log is how records are kept. One struct log_core per data core owns a write-ahead log per
+ * log directory, the memory that holds the tail of every partition, and all partition logs of the
+ * core; one struct log is one partition. On disk each partition is exactly Kafka's files.
+ *
+ * The life of a batch: log_append checks it (proto/batch), decides its offsets, and copies it once
+ * into a chunk of aligned memory, the same memory that leaves as the next O_DIRECT|DSYNC write of
+ * the WAL (group commit: everything that came while a write was in flight goes in the next one) and
+ * that consumers at the tail read. When the write is done the batch is durable: high watermark
+ * moves, the append's `done` runs, watchers fire. Later, off that path, the flusher writes the same
+ * bytes into the partition's segment, and a WAL file is written over only when everything in it is
+ * synced in segments. Topics with write.caching skip the WAL and are done after the segment's
+ * page-cache write.
+ *
+ * All functions: the owner core only. */
+#ifndef BROKER_LOG_LOG_H
+#define BROKER_LOG_LOG_H
+
+#include "broker/config/topic_config.h"
+#include "core/list.h"
+#include "core/mem.h"
+#include "core/op.h"
+#include "core/timer.h"
+#include "core/trace.h"
+#include "core/uuid.h"
+#include "io/io.h"
+#include "proto/error.h"
+
+struct log_core;
+struct log;
+
+/* ---- one core's logs ------------------------------------------------------------------------- */
+
+struct log_core_config {
+    struct io *io;
+    struct mem *mem;
+    struct wheel *wheel;
+    struct trace *trace;
+    uint16_t core, cores_count; /* data cores */
+    const char *const *dirs;    /* log directories, absolute, existing and locked by start-up */
+    const struct uuid *dir_ids; /* directory.id of each */
+    uint32_t dirs_count;
+    uint64_t wal_file_bytes;        /* torc.wal.file.bytes, multiple of 4096 */
+    uint32_t wal_files_count;       /* torc.wal.files, >= 2 */
+    uint64_t cache_bytes;           /* torc.cache.bytes: tail memory of this core */
+    bool write_caching;             /* never used for topics: they carry their own flag */
+    bool clean_start;               /* the clean-shutdown file was there in every directory */
+    int64_t retention_check_ms;     /* log.retention.check.interval.ms */
+    int64_t checkpoint_ms;          /* log.flush.offset.checkpoint.interval.ms */
+    int64_t producer_expiration_ms; /* producer.id.expiration.ms */
+    /* A directory died (write or sync failed): told once, after its logs refuse everything. */
+    void (*dir_failed)(void *context, uint32_t dir, int error);
+    void *context;
+};
+
+/* Opens WAL files, reads checkpoints and the list of partition folders. Then the caller opens its
+ * logs (log_open), calls log_core_replay, and appends. 0 or -errno. */
+NODISCARD int log_core_start(struct log_core **core, const struct log_core_config *config);
+/* Lays what the WAL proves over the segments, syncs, and starts a new WAL generation. Reports (by
+ * trace) torn tails and rot. 0 or -errno. */
+NODISCARD int log_core_replay(struct log_core *core);
+/* End of a turn: starts the WAL writes for what was appended in it. */
+void log_core_turn(struct log_core *core);
+/* Clean shutdown: stops appends, flushes and syncs everything, trims, writes snapshots and this
+ * core's part of the checkpoints; then op.done (result 0 or -errno). */
+void log_core_stop(struct log_core *core, struct op *op);
+/* Frees memory. After a stop, or instead of it (then nothing more is written). */
+void log_core_free(struct log_core *core);
+/* Partition folders found on disk that no log_open claimed, once all logs are open: moved aside to
+ * <name>.<uuid>-stray as Kafka does. */
+void log_core_set_aside_strays(struct log_core *core);
+
+/* ---- one partition --------------------------------------------------------------------------- */
+
+struct log_identity {
+    struct uuid topic_id;
+    const char *topic; /* copied */
+    int32_t partition;
+    uint32_t dir;         /* index into dirs; for a partition that has a folder already, ignored */
+    int32_t leader_epoch; /* current, stamped into batches */
+};
+
+/* NULL with *error set (-ENOMEM over budget, else -errno). Makes the folder if there is none. A log
+ * that cannot be read is opened FAILED and answers KAFKA_STORAGE_ERROR. */
+struct log *log_open(struct log_core *core, const struct log_identity *id,
+                     const struct topic_config *config, int *error);
+/* The log with this id, or NULL. */
+struct log *log_find(struct log_core *core, struct uuid topic_id, int32_t partition);
+/* Applies at once to what follows. The config is copied. */
+void log_reconfigure(struct log *l, const struct topic_config *config);
+void log_set_leader_epoch(struct log *l, int32_t epoch);
+/* The folder is renamed to ...-delete now and removed after file.delete.delay.ms. Pending appends
+ * and watches end with UNKNOWN_TOPIC_OR_PARTITION; lent read pieces stay valid till released. */
+void log_delete(struct log *l);
+
+enum kafka_error log_status(const struct log *l); /* NONE, or KAFKA_STORAGE_ERROR when failed */
+int64_t log_start_offset(const struct log *l);
+int64_t log_end_offset(const struct log *l);
+int64_t log_high_watermark(const struct log *l);
+int64_t log_last_stable_offset(const struct log *l);
+int32_t log_leader_epoch(const struct log *l);
+uint64_t log_size_bytes(const struct log *l); /* of the segments, with what is still in memory */
+uint32_t log_dir(const struct log *l);
+
+/* ---- append ---------------------------------------------------------------------------------- */
+
+struct log_record_error {
+    int32_t batch_index;
+    const char *message; /* constant text */
+};
+
+struct log_append {
+    /* in; `records` may be changed in place and must live until log_append returns, not longer */
+    uint8_t *records;
+    uint32_t records_size;
+    int16_t produce_version; /* of the request: some refusals depend on it */
+    bool admin_client;       /* may write to internal topics */
+    /* out */
+    enum kafka_error error;
+    const char *message; /* constant text or NULL */
+    struct log_record_error record_errors[8];
+    uint32_t record_errors_count;
+    int64_t base_offset, append_time_ms, log_start_offset;
+    /* private */
+    struct list link;
+    int64_t wait_offset;
+    void (*done)(struct log_append *a);
+};
+
+/* Checks and takes one record set (one v2 batch) from a client. false: refused, a->error says why,
+ * `done` is not called. true: `done` runs when it is as durable as the topic asks (NONE), or its
+ * directory failed (KAFKA_STORAGE_ERROR) or the topic is deleted. A known duplicate is accepted
+ * with its original offsets, and done when those are durable. Checks in Kafka's order
+ * (LogValidator, UnifiedLog.append, ProducerAppendInfo). */
+NODISCARD bool log_append(struct log *l, struct log_append *a);
+
+/* ---- read ------------------------------------------------------------------------------------ */
+
+#define LOG_READ_PIECES_MAX 64
+
+enum log_isolation { LOG_READ_HIGH_WATERMARK, LOG_READ_STABLE, LOG_READ_END };
+
+struct log_piece {
+    const uint8_t *data;
+    uint32_t size;
+    struct log_block *block; /* what keeps data alive */
+};
+
+struct log_read {
+    /* in */
+    int64_t offset;
+    uint32_t max_bytes;
+    bool whole_first_batch; /* return the first batch even if it is larger than max_bytes */
+    enum log_isolation isolation;
+    /* out: whole batches, the first one containing `offset` */
+    enum kafka_error error; /* OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR, CORRUPT_MESSAGE */
+    struct log_piece pieces[LOG_READ_PIECES_MAX];
+    uint32_t pieces_count, bytes;
+    int64_t high_watermark, last_stable_offset, start_offset;
+    /* private */
+    struct log *log;
+    struct io_rw rw;
+    struct iovec iov;
+    struct list link;
+    void (*done)(struct log_read *r);
+};
+
+/* true: the answer is there now (from memory, or nothing to give, or an error). false: it comes
+ * from disk, `done` will run. Pieces are lent until log_read_release. */
+NODISCARD bool log_read(struct log *l, struct log_read *r);
+void log_read_release(struct log_core *core, struct log_read *r);
+
+/* Told once when the readable end (by isolation) passes `offset`, or the log fails or is deleted.
+ * If that is so already, fires on the next log_core_turn. */
+struct log_watch {
+    struct list link;
+    int64_t offset;
+    enum log_isolation isolation;
+    void (*fire)(struct log_watch *w);
+};
+void log_watch(struct log *l, struct log_watch *w);
+void log_unwatch(struct log_watch *w); /* nothing happens if it has fired */
+
+/* ---- lookups and admin ----------------------------------------------------------------------- */
+
+struct log_position {
+    int64_t offset, timestamp; /* -1, -1: no such record */
+    int32_t leader_epoch;
+};
+
+/* The first record with a timestamp >= timestamp_ms, below the readable end. Reads disk at once. */
+NODISCARD enum kafka_error log_find_time(struct log *l, int64_t timestamp_ms,
+                                         enum log_isolation isolation, struct log_position *found);
+/* The record with the largest timestamp. */
+NODISCARD enum kafka_error log_find_max_time(struct log *l, struct log_position *found);
+/* KIP-320: the largest known epoch <= epoch and its end offset; (-1, -1) when unknown. */
+void log_epoch_end(const struct log *l, int32_t epoch, int32_t *found_epoch, int64_t *end_offset);
+int32_t log_epoch_at(const struct log *l, int64_t offset); /* -1 when unknown */
+
+struct log_delete_records {
+    int64_t offset; /* -1: the high watermark */
+    enum kafka_error error;
+    int64_t low_watermark;
+    struct list link;
+    int64_t wait_sequence;
+    void (*done)(struct log_delete_records *d);
+};
+/* DeleteRecords, durable when done. false: refused, error set. */
+NODISCARD bool log_delete_records(struct log *l, struct log_delete_records *d);
+
+struct log_producer {
+    int64_t producer_id;
+    int16_t producer_epoch;
+    int32_t last_sequence;
+    int64_t last_timestamp;
+    int32_t coordinator_epoch;
+    int64_t txn_start_offset; /* -1: none */
+};
+/* DescribeProducers, in producer id order: calls visit for each active producer. */
+void log_producers(const struct log *l, void (*visit)(void *context, const struct log_producer *p),
+                   void *context);
+
+struct log_core_stats {
+    uint64_t appended_batches, appended_bytes, wal_writes, wal_bytes, segment_bytes, memory_reads,
+        disk_reads, cache_bytes, torn_tails, rot;
+};
+void log_core_stats(const struct log_core *core, struct log_core_stats *stats);
+
+#endif

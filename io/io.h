@@ -1,0 +1,246 @@
+/* io.h is the boundary to the kernel: sockets, files, sync, time, entropy, threads. Nothing above
+ * it makes a system call, so what runs on it runs on the simulator unchanged. Two bodies exist,
+ * io/uring (the real one) and io/sim (everything simulated); exactly one is linked.
+ *
+ * Rules that both bodies keep, and the simulator enforces with malice:
+ *  1. Nothing completes inside the call that started it. `done` runs from io_poll only.
+ *  2. Completions of different ops come in any order. One recv and one send per socket at a time.
+ *  3. An armed op (op.armed) may not move or be freed; cancel, then wait for its `done`.
+ *  4. Errors are negative errno. A read or write is whole or failed: short ones are continued by
+ *     io itself; a read that meets the end of the file returns what there was.
+ *  5. A failed write or sync is reported once and exactly; io never retries it.
+ * Every struct io belongs to one core; only io_wake is called for another one.
+ *
+ * Functions marked "at once" block the caller for as long as the kernel takes (a namespace
+ * operation, a small file). They are for start-up, roll and admin work, never per record. */
+#ifndef IO_IO_H
+#define IO_IO_H
+
+#include "core/core.h"
+#include "core/list.h"
+#include "core/mem.h"
+#include "core/op.h"
+#include "core/trace.h"
+
+#include <sys/uio.h>
+
+struct io;       /* one core's reactor */
+struct io_world; /* what the cores of one node share (uring: ring fds for wakes; sim: one machine)
+                  */
+
+/* ---- node ------------------------------------------------------------------------------------ */
+
+/* Checks the kernel (minimum 6.1, io_uring allowed) and makes the shared part. On failure returns
+ * -errno and writes a sentence into `why` that says what is wrong and what to do about it. */
+NODISCARD int io_world_start(struct io_world **world, uint32_t cores_count, char *why,
+                             size_t why_size);
+void io_world_stop(struct io_world *world);
+
+struct io_config {
+    struct io_world *world;
+    struct core_id core;
+    struct mem *mem;
+    struct trace *trace; /* one line per feature that is missing and what it falls back to */
+    uint32_t recv_buffers_count; /* power of two; default 16 */
+    uint32_t recv_buffer_size;   /* default 64 KiB */
+    uint32_t spin_us;            /* how long io_poll looks before it sleeps; 0: sleeps at once */
+};
+
+/* On the core's own thread. 0 or -errno with `why` as above. */
+NODISCARD int io_start(struct io **io, const struct io_config *config, char *why, size_t why_size);
+void io_stop(struct io *io);
+
+/* One turn: submits what was started, waits for a completion, a wake or until_ns (0: does not
+ * wait), samples the clocks, then runs `done` for up to `budget` completions. Returns how many. */
+uint32_t io_poll(struct io *io, uint64_t until_ns, uint32_t budget);
+/* Makes core `to` return from its io_poll. From any core of the same world. */
+void io_wake(struct io *from, struct core_id to);
+
+/* Monotonic ns and wall-clock ms as sampled by the last io_poll (or io_start): stable in a turn. */
+uint64_t io_now_ns(const struct io *io);
+int64_t io_wall_ms(const struct io *io);
+const uint64_t *io_now_pointer(const struct io *io);
+const int64_t *io_wall_pointer(const struct io *io);
+/* Not sampled: reads the monotonic clock now (for measuring inside a turn). */
+uint64_t io_clock_ns(struct io *io);
+
+uint64_t io_random(struct io *io);                     /* jitter, session ids */
+void io_entropy(struct io *io, void *to, size_t size); /* uuids, secrets */
+
+/* ---- network --------------------------------------------------------------------------------- */
+
+struct io_address {
+    char host[64]; /* numeric IPv4 or IPv6, terminated; "" = all addresses */
+    uint16_t port; /* 0 asks for any free one when listening */
+};
+
+/* At once. Listens with SO_REUSEPORT, so each core has a listener on the same port; *bound_port
+ * gets the port chosen. fd or -errno. */
+NODISCARD int io_listen(struct io *io, const struct io_address *address, uint32_t backlog,
+                        uint16_t *bound_port);
+
+/* Accepts until it fails or is cancelled: op.result is a connected fd (TCP_NODELAY set) or -errno.
+ * `more` false: it has ended, and may be started again. -EMFILE, -ENFILE, -ENOMEM end it. */
+struct io_accept {
+    struct op op;
+    int listener;
+    bool more;
+    struct io_address peer;
+};
+void io_accept(struct io *io, struct io_accept *a);
+
+/* A receive buffer lent by the core's provided-buffer ring, reference-counted by the holder core.
+ */
+struct io_buffer {
+    uint8_t *data;
+    uint32_t size; /* capacity */
+    uint32_t references;
+    uint16_t id;
+};
+
+/* Receives until stopped, end or error. op.result > 0: so many bytes at `data`, inside `buffer`, of
+ * which the callee now holds one reference. 0: the peer has closed. < 0: -errno (-ECANCELED after
+ * io_recv_stop). `more` false: ended; may be started again unless the peer closed. When buffers run
+ * out io waits for one to come back by itself. */
+struct io_recv {
+    struct op op;
+    int fd;
+    bool more;
+    const uint8_t *data;
+    struct io_buffer *buffer;
+    struct list link; /* io's own: waiting for buffers */
+};
+void io_recv_start(struct io *io, struct io_recv *r);
+/* Asks it to end; `done` still comes, maybe with data first. Not for an unarmed one. */
+void io_recv_stop(struct io *io, struct io_recv *r);
+void io_buffer_retain(struct io_buffer *b);
+void io_buffer_release(struct io *io, struct io_buffer *b);
+/* Buffers the kernel can still fill. Holders copy out when this gets low. */
+uint32_t io_buffers_free(const struct io *io);
+
+/* Sends everything or fails. iov and what it points at stay untouched by the caller until done.
+ * op.result: bytes, or -errno. */
+struct io_send {
+    struct op op;
+    int fd;
+    struct iovec *iov; /* io may change it */
+    uint32_t iov_count;
+    uint64_t sent; /* io's own */
+    uint32_t internal[16];
+};
+void io_send(struct io *io, struct io_send *s);
+/* At once: makes armed receives and sends of the socket end soon (shutdown both ways). */
+void io_shutdown(struct io *io, int fd);
+/* At once. No op on the socket is armed. */
+void io_socket_close(struct io *io, int fd);
+void io_cancel_accept(struct io *io, struct io_accept *a);
+/* Clients of ours and simulated workloads: op.result is a connected fd, or -errno. */
+struct io_connect {
+    struct op op;
+    struct io_address address;
+    uint8_t internal[192];
+};
+void io_connect(struct io *io, struct io_connect *c);
+
+/* ---- files: asynchronous --------------------------------------------------------------------- */
+
+#define IO_READ     0x01u
+#define IO_WRITE    0x02u
+#define IO_CREATE   0x04u
+#define IO_EXCL     0x08u
+#define IO_TRUNC    0x10u
+#define IO_DIRECT   0x20u /* O_DIRECT: memory, offset and sizes are multiples of 4096 */
+#define IO_DSYNC    0x40u /* on a write: durable when done */
+#define IO_UNCACHED 0x80u /* on a write: do not keep the pages (RWF_DONTCACHE where there is one)  \
+                           */
+
+struct io_rw {
+    struct op op; /* result: bytes moved (INT32_MAX at most per call), or -errno */
+    int fd;
+    struct iovec *iov; /* lives until done; io may change it */
+    uint32_t iov_count;
+    uint32_t flags; /* IO_DSYNC, IO_UNCACHED */
+    uint64_t offset;
+    uint64_t moved; /* io's own */
+    bool writing;   /* io's own */
+};
+void io_read(struct io *io, struct io_rw *rw);
+void io_write(struct io *io, struct io_rw *rw);
+/* fdatasync. result 0 or -errno. */
+struct io_sync {
+    struct op op;
+    int fd;
+};
+void io_sync(struct io *io, struct io_sync *s);
+
+/* ---- files: at once -------------------------------------------------------------------------- */
+
+struct io_stat {
+    uint64_t size;
+    int64_t modified_ms;
+    bool is_directory;
+};
+
+NODISCARD int io_open(struct io *io, const char *path, uint32_t flags); /* fd or -errno */
+void io_close(struct io *io, int fd);
+NODISCARD int io_stat(struct io *io, const char *path, struct io_stat *stat);
+NODISCARD int io_fstat(struct io *io, int fd, struct io_stat *stat);
+NODISCARD int64_t io_pread(struct io *io, int fd, void *to, size_t size, uint64_t offset);
+NODISCARD int64_t io_pwrite(struct io *io, int fd, const void *from, size_t size, uint64_t offset);
+NODISCARD int io_truncate(struct io *io, int fd, uint64_t size);
+NODISCARD int io_allocate(struct io *io, int fd, uint64_t size); /* space and size, unwritten */
+NODISCARD int io_fdatasync(struct io *io, int fd);
+NODISCARD int io_sync_directory(struct io *io, const char *path);
+/* Everything of the file system that holds path is on its device (syncfs). */
+NODISCARD int io_sync_filesystem(struct io *io, const char *path);
+NODISCARD int io_mkdir(struct io *io, const char *path); /* -EEXIST if there */
+NODISCARD int io_rmdir(struct io *io, const char *path);
+NODISCARD int io_unlink(struct io *io, const char *path);
+NODISCARD int io_rename(struct io *io, const char *from, const char *to);
+/* Calls visit for each entry but . and .., in name order under simulation; stops when it is false.
+ */
+NODISCARD int io_list(struct io *io, const char *path,
+                      bool (*visit)(void *context, const char *name, bool is_directory),
+                      void *context);
+NODISCARD int io_space(struct io *io, const char *path, uint64_t *total, uint64_t *usable);
+/* Advisory lock on a file made if absent, held until io_close: fd, or -EAGAIN when another process
+ * has it. */
+NODISCARD int io_lock(struct io *io, const char *path);
+
+/* What the file system under a directory can do, found by doing it. */
+struct io_probe {
+    bool direct; /* O_DIRECT + RWF_DSYNC works */
+    uint32_t alignment;
+    bool uncached;
+    char filesystem[16]; /* "ext4", "xfs", "tmpfs", ... */
+};
+NODISCARD int io_probe(struct io *io, const char *directory, struct io_probe *probe);
+
+/* Both built on the above, the same in both bodies (io/whole.c).
+ * Replaces a small file so that a crash leaves the old or the new one, whole: writes path.tmp,
+ * syncs it, renames, syncs the directory. */
+NODISCARD int io_replace(struct io *io, const char *path, const void *data, size_t size);
+/* Reads a whole file of at most limit bytes into memory of mem, with a terminating zero after
+ * *size bytes; the caller frees *size + 1. -EFBIG when larger. */
+NODISCARD int io_slurp(struct io *io, struct mem *mem, const char *path, size_t limit, char **data,
+                       size_t *size);
+/* Removes a directory with everything in it (one level of plain files, as partition folders are).
+ */
+NODISCARD int io_remove_tree(struct io *io, const char *path);
+
+/* ---- process --------------------------------------------------------------------------------- */
+
+/* Each time SIGTERM, SIGINT, SIGHUP or SIGUSR1 arrives: op.result is its number. Control core. */
+void io_signals(struct io *io, struct op *op);
+
+struct io_thread;
+/* Runs run(argument) on a new thread, pinned to cpu when cpu >= 0. */
+NODISCARD int io_thread_start(struct io_thread **thread, void (*run)(void *argument),
+                              void *argument, int cpu, const char *name);
+void io_thread_join(struct io_thread *thread);
+/* CPUs this process may use (affinity and cgroup quota), at least 1. */
+uint32_t io_cpus_count(void);
+/* Text to stdout (1) or stderr (2) of the process. Never fails. */
+void io_print(int where, const char *text, size_t size);
+
+#endif
