@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""All tests of torc, as steps of groups: runs them, counts what they report, keeps their output.
+
+A step is a command. It ends with a line "# passed=N failed=N skipped=N" (tests/harness/report.py), or
+is one of meson's tests, whose programs are counted one by one. `tools/test --help` is the manual.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+LOGS = TOP / "build/test-logs"
+JOBS = os.cpu_count() or 1
+TTY = sys.stdout.isatty()
+SUMMARY = re.compile(r"^# passed=(\d+) failed=(\d+) skipped=(\d+)", re.M)
+CRITERION = re.compile(r"Tested: (\d+) \| Passing: (\d+) \| Failing: (\d+) \| Crashing: (\d+)")
+
+
+class Step:
+    """One command, with what must be on this machine for it and how long it may take."""
+
+    def __init__(self, name, what, command, needs=(), files=(), limit_s=300, env=None):
+        self.name, self.what, self.command = name, what, command
+        self.needs, self.files, self.limit_s, self.env = needs, files, limit_s, env or {}
+
+    def lacks(self):
+        """Why it cannot run here, or None."""
+        for command in self.needs:
+            if not shutil.which(command):
+                return f"no {command} on the PATH"
+        for file in self.files:
+            if not (TOP / file).exists():
+                return f"no {file}"
+        return None
+
+
+def meson(name, what, folder, suite, options=(), env=None, limit_s=400, needs=()):
+    """A step that builds the tree in a folder of its own and runs one suite of its tests."""
+    self = [sys.executable, __file__, "--meson", folder, suite or "-", *options]
+    return Step(name, what, self, needs=("meson", "ninja", *needs), limit_s=limit_s, env=env)
+
+
+PY = sys.executable
+STEPS = [
+    meson("unit/gcc-sanitized", "unit tests, gcc with ASan and UBSan", "build-asan", "unit",
+          ["-Db_sanitize=address,undefined"],
+          {"ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}),
+    meson("unit/clang", "the tree with clang, unit tests without sanitizers", "build-clang", "unit",
+          env={"CC": "clang"}, needs=("clang",)),
+    Step("static/tidy", "layers, limits and forbidden things in the sources", [PY, "tools/tidy"]),
+    meson("race/tsan", "programs with real threads, under TSan", "build-tsan", "race",
+          ["-Db_sanitize=thread", "-Db_lundef=false"]),
+]
+
+
+# ---- counting ------------------------------------------------------------------------------------
+
+def count_meson(folder):
+    """Count the tests of meson's last run: those inside criterion programs, else the program."""
+    passed = failed = skipped = 0
+    for line in (TOP / folder / "meson-logs/testlog.json").read_text().splitlines():
+        test = json.loads(line)
+        text = test.get("stdout", "") + test.get("stderr", "")
+        inner = [tuple(map(int, m)) for m in CRITERION.findall(text)]
+        own = SUMMARY.findall(text)
+        if inner:
+            good = sum(i[1] for i in inner)
+            bad = sum(i[2] + i[3] for i in inner)
+        elif own:
+            good, bad = int(own[-1][0]), int(own[-1][1])
+            skipped += int(own[-1][2])
+        else:
+            good, bad = int(test["result"] == "OK"), 0
+        if test["result"] == "SKIP":
+            skipped += 1
+        elif test["result"] not in ("OK", "EXPECTEDFAIL"):
+            bad = max(bad, 1)
+        if bad:
+            print(f"FAIL  {test['name']}: {test['result']}\n{text[-4000:]}")
+        else:
+            print(f"ok    {test['name']}: {good} tests, {test['duration']:.1f} s")
+        passed, failed = passed + good, failed + bad
+    return passed, failed, skipped
+
+
+def run_meson(folder, suite, *options):
+    """Configure, build and test in a folder. A build that warns or fails is one failure."""
+    def quietly(*command):
+        return subprocess.run(command, cwd=TOP, stdin=subprocess.DEVNULL).returncode == 0
+
+    log = TOP / folder / "meson-logs/testlog.json"
+    ready = (TOP / folder / "build.ninja").exists() or quietly("meson", "setup", folder, *options)
+    if not ready or not quietly("ninja", "-C", folder, f"-j{JOBS}"):
+        print(f"FAIL  the build in {folder}\n# passed=0 failed=1 skipped=0")
+        return 1
+    print(f"ok    the build in {folder}")
+    log.unlink(missing_ok=True)
+    filters = [] if suite == "-" else ["--suite", suite]
+    quietly("meson", "test", "-C", folder, "--no-rebuild", "--num-processes", str(JOBS), *filters)
+    passed, failed, skipped = count_meson(folder) if log.exists() else (0, 0, 0)
+    print(f"# passed={passed + 1} failed={failed} skipped={skipped}")
+    return 1 if failed else 0
+
+
+# ---- running -------------------------------------------------------------------------------------
+
+def show_progress(head, begin, ended):
+    """On a terminal, keep the running step's line alive."""
+    while not ended.wait(1):
+        print(f"\r{head} {time.monotonic() - begin:4.0f} s", end="", flush=True)
+
+
+def run_step(step, head):
+    """Run a step; returns (passed, failed, skipped, seconds, the end of its output if it failed)."""
+    log = LOGS / (step.name.replace("/", "-") + ".log")
+    begin, ended = time.monotonic(), threading.Event()
+    if TTY:
+        threading.Thread(target=show_progress, args=(head, begin, ended), daemon=True).start()
+    with open(log, "wb") as out:
+        task = subprocess.Popen(step.command, cwd=TOP, stdout=out, stderr=subprocess.STDOUT,
+                                stdin=subprocess.DEVNULL, start_new_session=True,
+                                env={**os.environ, "PYTHONUNBUFFERED": "1", **step.env})
+        late = ""
+        try:
+            task.wait(step.limit_s)
+        except subprocess.TimeoutExpired:
+            late = f"FAIL  {step.name}: not done after {step.limit_s} s"
+        finally:  # also what it left behind, and also when we are interrupted
+            try:
+                os.killpg(task.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            task.wait()
+            ended.set()
+    text = log.read_text(errors="replace")
+    counts = SUMMARY.findall(text)
+    passed, failed, skipped = map(int, counts[-1]) if counts else (0, 1, 0)
+    if late or (task.returncode != 0 and failed == 0):
+        failed += 1
+    lines = [line for line in text.splitlines() if line.startswith("FAIL")]
+    tail = [*lines[:20], late] if lines or late else text.splitlines()[-15:]
+    return passed, failed, skipped, time.monotonic() - begin, [t for t in tail if t], text
+
+
+def select(words):
+    """The steps named, in the order of the list; all of them if none is."""
+    known = {s.name for s in STEPS} | {s.name.split("/")[0] for s in STEPS}
+    for word in words:
+        if word not in known:
+            sys.exit(f"tools/test: error: no group or step is named '{word}'; see --list")
+    return [s for s in STEPS if not words or s.name in words or s.name.split("/")[0] in words]
+
+
+def main(words):
+    if words[:1] == ["--meson"]:
+        return run_meson(*words[1:])
+    stop = "--stop" in words
+    listing = "--list" in words
+    steps = select([w for w in words if not w.startswith("--")])
+    if listing:
+        for s in steps:
+            print(f"{s.name:24} {s.what}" + (f" (skipped here: {s.lacks()})" if s.lacks() else ""))
+        return 0
+    LOGS.mkdir(parents=True, exist_ok=True)
+    total, begin, broken = [0, 0, 0], time.monotonic(), []
+    width = max(len(s.name) for s in steps)
+    for number, step in enumerate(steps, 1):
+        head = f"[{number:2}/{len(steps)}] {step.name:{width}}"
+        print(head, end="", flush=True)
+        lack = step.lacks()
+        if lack:
+            forbidden = os.environ.get("CI") == "1"
+            total[1 if forbidden else 2] += 1
+            print(f"  {'FAILED' if forbidden else 'skipped'}: {lack}", flush=True)
+            if forbidden:
+                broken.append(step.name)
+            continue
+        passed, failed, skipped, seconds, tail, text = run_step(step, head)
+        total = [total[0] + passed, total[1] + failed, total[2] + skipped]
+        note = f"{passed:5} passed" + f", {failed} FAILED" * bool(failed)
+        note += f", {skipped} skipped" * bool(skipped)
+        print(f"{chr(13) + head if TTY else ''}  {note}  ({seconds:.1f} s)", flush=True)
+        for line in text.splitlines():
+            if line.startswith("skip  "):
+                print(f"        {line}")
+        if failed:
+            broken.append(step.name)
+            print(*(f"        {line[:300]}" for line in tail), sep="\n", flush=True)
+            if stop:
+                break
+    print(f"\n{time.monotonic() - begin:.0f} s; the output of each step is in build/test-logs/")
+    if broken:
+        print(f"failed: {' '.join(broken)}; again: ./tools/test {' '.join(broken)}")
+    if total[2]:
+        print(f"{total[2]} skipped")
+    print(f"{total[0]} passed, {total[1]} failed", flush=True)
+    return 1 if total[1] else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("tools/test: interrupted")
