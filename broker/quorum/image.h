@@ -13,7 +13,7 @@
 #ifndef BROKER_QUORUM_IMAGE_H
 #define BROKER_QUORUM_IMAGE_H
 
-#include "broker/config/topic_config.h"
+#include "broker/config/config.h"
 #include "core/core.h"
 #include "core/list.h"
 #include "core/map.h"
@@ -32,19 +32,13 @@ enum config_resource {
     CONFIG_RESOURCE_GROUP = 32,
 };
 
-struct config_entry {
-    const char *name, *value; /* value is never NULL: a deleted one is no entry */
-    uint32_t name_size, value_size;
-};
-
 /* What was set on one resource. */
 struct config_image {
     enum config_resource type;
     const char *name; /* topic, broker id as text or "", group, subscription */
     uint32_t name_size;
-    const struct config_entry *entries; /* sorted by name */
-    uint32_t entries_count;
-    uint32_t block_size; /* of the leaf's one memory block */
+    struct config_overrides set; /* sorted by name; never empty but for a topic's */
+    uint32_t block_size;         /* of the leaf's one memory block */
 };
 
 /* The entry's value, or NULL. config may be NULL. */
@@ -106,9 +100,9 @@ struct feature_level {
     int16_t level; /* > 0 */
 };
 
-/* All finalized features, sorted by name; replaced as a whole. */
+/* All finalized features but kraft.version, sorted by name; replaced as a whole. The epoch that
+ * ApiVersions tells with them is the image's offset. */
 struct features_image {
-    int64_t epoch; /* offset of the last metadata record that changed one */
     const struct feature_level *features;
     uint32_t features_count;
     uint32_t block_size;
