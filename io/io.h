@@ -5,11 +5,13 @@
  * Rules that both bodies keep, and the simulator enforces with malice:
  *  1. Nothing completes inside the call that started it. `done` runs from io_poll only.
  *  2. Completions of different ops come in any order. One recv and one send per socket at a time.
- *  3. An armed op (op.armed) may not move or be freed; cancel, then wait for its `done`.
+ *  3. An armed op (op.armed) may not move or be freed; cancel, then wait for its `done`. An op that
+ *     completes many times stays armed until `more` is false, and then has result <= 0.
  *  4. Errors are negative errno. A read or write is whole or failed: short ones are continued by
  *     io itself; a read that meets the end of the file returns what there was.
  *  5. A failed write or sync is reported once and exactly; io never retries it.
- * Every struct io belongs to one core; only io_wake is called for another one.
+ * Every struct io belongs to one core, on whose thread core_enter was called before io_start; only
+ * io_wake is called for another one.
  *
  * Functions marked "at once" block the caller for as long as the kernel takes (a namespace
  * operation, a small file). They are for start-up, roll and admin work, never per record. */
@@ -30,10 +32,13 @@ struct io_world; /* what the cores of one node share (uring: ring fds for wakes;
 
 /* ---- node ------------------------------------------------------------------------------------ */
 
-/* Checks the kernel (minimum 6.1, io_uring allowed) and makes the shared part. On failure returns
- * -errno and writes a sentence into `why` that says what is wrong and what to do about it. */
+/* Checks the kernel (minimum 6.1, io_uring allowed) and makes the shared part, before any thread.
+ * From then on SIGPIPE is ignored and the signals of io_signals are blocked, in threads made later
+ * too. On failure returns -errno and writes a sentence into `why` that says what is wrong and what
+ * to do about it. */
 NODISCARD int io_world_start(struct io_world **world, uint32_t cores_count, char *why,
                              size_t why_size);
+/* After every core has stopped. */
 void io_world_stop(struct io_world *world);
 
 struct io_config {
@@ -41,13 +46,14 @@ struct io_config {
     struct core_id core;
     struct mem *mem;
     struct trace *trace; /* one line per feature that is missing and what it falls back to */
-    uint32_t recv_buffers_count; /* power of two; default 16 */
-    uint32_t recv_buffer_size;   /* default 64 KiB */
+    uint32_t recv_buffers_count; /* power of two; 0: 16 */
+    uint32_t recv_buffer_size;   /* multiple of 4096; 0: 64 KiB */
     uint32_t spin_us;            /* how long io_poll looks before it sleeps; 0: sleeps at once */
 };
 
-/* On the core's own thread. 0 or -errno with `why` as above. */
+/* On the core's own thread, once per core of a world. 0 or -errno with `why` as above. */
 NODISCARD int io_start(struct io **io, const struct io_config *config, char *why, size_t why_size);
+/* What is still armed is cancelled and over when this returns; its `done` never runs. */
 void io_stop(struct io *io);
 
 /* One turn: submits what was started, waits for a completion, a wake or until_ns (0: does not
@@ -80,14 +86,18 @@ NODISCARD int io_listen(struct io *io, const struct io_address *address, uint32_
                         uint16_t *bound_port);
 
 /* Accepts until it fails or is cancelled: op.result is a connected fd (TCP_NODELAY set) or -errno.
- * `more` false: it has ended, and may be started again. -EMFILE, -ENFILE, -ENOMEM end it. */
+ * `more` false: it has ended (result < 0), and may be started again. -EMFILE, -ENFILE, -ENOMEM end
+ * it: start it again after a pause. */
 struct io_accept {
     struct op op;
     int listener;
     bool more;
+    bool stopping; /* io's own */
     struct io_address peer;
 };
 void io_accept(struct io *io, struct io_accept *a);
+/* Ends it with -ECANCELED, maybe after more connections. Not for an unarmed one. */
+void io_cancel_accept(struct io *io, struct io_accept *a);
 
 /* A receive buffer lent by the core's provided-buffer ring, reference-counted by the holder core.
  */
@@ -100,12 +110,13 @@ struct io_buffer {
 
 /* Receives until stopped, end or error. op.result > 0: so many bytes at `data`, inside `buffer`, of
  * which the callee now holds one reference. 0: the peer has closed. < 0: -errno (-ECANCELED after
- * io_recv_stop). `more` false: ended; may be started again unless the peer closed. When buffers run
- * out io waits for one to come back by itself. */
+ * io_recv_stop). `more` false: ended (result <= 0); may be started again unless the peer closed.
+ * When buffers run out io waits for one to come back by itself. */
 struct io_recv {
     struct op op;
     int fd;
     bool more;
+    bool stopping; /* io's own */
     const uint8_t *data;
     struct io_buffer *buffer;
     struct list link; /* io's own: waiting for buffers */
@@ -126,21 +137,22 @@ struct io_send {
     struct iovec *iov; /* io may change it */
     uint32_t iov_count;
     uint64_t sent; /* io's own */
-    uint32_t internal[16];
+    uint64_t internal[8];
 };
 void io_send(struct io *io, struct io_send *s);
 /* At once: makes armed receives and sends of the socket end soon (shutdown both ways). */
 void io_shutdown(struct io *io, int fd);
 /* At once. No op on the socket is armed. */
 void io_socket_close(struct io *io, int fd);
-void io_cancel_accept(struct io *io, struct io_accept *a);
 /* Clients of ours and simulated workloads: op.result is a connected fd, or -errno. */
 struct io_connect {
     struct op op;
     struct io_address address;
-    uint8_t internal[192];
+    uint64_t internal[24];
 };
 void io_connect(struct io *io, struct io_connect *c);
+/* Ends it soon, with -ECANCELED unless it got its answer first. Not for an unarmed one. */
+void io_cancel_connect(struct io *io, struct io_connect *c);
 
 /* ---- files: asynchronous --------------------------------------------------------------------- */
 
@@ -151,8 +163,7 @@ void io_connect(struct io *io, struct io_connect *c);
 #define IO_TRUNC    0x10u
 #define IO_DIRECT   0x20u /* O_DIRECT: memory, offset and sizes are multiples of 4096 */
 #define IO_DSYNC    0x40u /* on a write: durable when done */
-#define IO_UNCACHED 0x80u /* on a write: do not keep the pages (RWF_DONTCACHE where there is one)  \
-                           */
+#define IO_UNCACHED 0x80u /* on a write: do not keep the pages, where io_probe says it can */
 
 struct io_rw {
     struct op op; /* result: bytes moved (INT32_MAX at most per call), or -errno */
@@ -230,7 +241,8 @@ NODISCARD int io_remove_tree(struct io *io, const char *path);
 
 /* ---- process --------------------------------------------------------------------------------- */
 
-/* Each time SIGTERM, SIGINT, SIGHUP or SIGUSR1 arrives: op.result is its number. Control core. */
+/* Each time SIGTERM, SIGINT, SIGHUP or SIGUSR1 arrives: op.result is its number; or once -errno,
+ * and then not again. Armed until then or io_stop. Control core. */
 void io_signals(struct io *io, struct op *op);
 
 struct io_thread;
