@@ -27,6 +27,8 @@ void map_destroy(struct map *m);
 void *map_get(const struct map *m, const void *key, uint32_t key_size);
 /* Adds or replaces; value is not NULL. 0 or -ENOMEM (nothing changed). */
 NODISCARD int map_put(struct map *m, const void *key, uint32_t key_size, void *value);
+/* Room for count values in all, so that puts up to there cannot fail. 0 or -ENOMEM. */
+NODISCARD int map_reserve(struct map *m, uint32_t count);
 /* The value removed, or NULL. */
 void *map_remove(struct map *m, const void *key, uint32_t key_size);
 /* Iterates: start with *at = 0; NULL at the end. No change of the map meanwhile. */
