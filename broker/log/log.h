@@ -23,10 +23,12 @@
 #include "core/trace.h"
 #include "core/uuid.h"
 #include "io/io.h"
+#include "proto/batch.h"
 #include "proto/error.h"
 
 struct log_core;
 struct log;
+struct log_block; /* memory that pieces of a read point into, reference-counted */
 
 /* ---- one core's logs ------------------------------------------------------------------------- */
 
@@ -35,6 +37,7 @@ struct log_core_config {
     struct mem *mem;
     struct wheel *wheel;
     struct trace *trace;
+    struct compress *compress;  /* the core's; used only inside calls */
     uint16_t core, cores_count; /* data cores */
     const char *const *dirs;    /* log directories, absolute, existing and locked by start-up */
     const struct uuid *dir_ids; /* directory.id of each */
@@ -42,7 +45,7 @@ struct log_core_config {
     uint64_t wal_file_bytes;        /* torc.wal.file.bytes, multiple of 4096 */
     uint32_t wal_files_count;       /* torc.wal.files, >= 2 */
     uint64_t cache_bytes;           /* torc.cache.bytes: tail memory of this core */
-    bool write_caching;             /* never used for topics: they carry their own flag */
+    bool trust_batches;             /* see batch_rules.strict, which is its opposite */
     bool clean_start;               /* the clean-shutdown file was there in every directory */
     int64_t retention_check_ms;     /* log.retention.check.interval.ms */
     int64_t checkpoint_ms;          /* log.flush.offset.checkpoint.interval.ms */
@@ -52,22 +55,63 @@ struct log_core_config {
     void *context;
 };
 
-/* Opens WAL files, reads checkpoints and the list of partition folders. Then the caller opens its
- * logs (log_open), calls log_core_replay, and appends. 0 or -errno. */
+/* The life of a core's logs: log_core_start, log_open for each partition the metadata gives this
+ * core, log_core_replay; when the replay of EVERY core has returned, log_core_serve; then appends
+ * and reads. (With another number of cores than last time a core also reads the WAL files others
+ * are about to write over: hence the two steps.)
+ *
+ * Reads checkpoints, the list of partition folders and of WAL files. 0 or -errno. */
 NODISCARD int log_core_start(struct log_core **core, const struct log_core_config *config);
-/* Lays what the WAL proves over the segments, syncs, and starts a new WAL generation. Reports (by
- * trace) torn tails and rot. 0 or -errno. */
+/* Lays what the WAL proves over the segments, and syncs. Reports (by trace) torn tails and rot. A
+ * directory that fails here is told through dir_failed. 0 or -errno. */
 NODISCARD int log_core_replay(struct log_core *core);
+/* Starts a new WAL generation; from here on logs opened take appends. 0 or -errno. */
+NODISCARD int log_core_serve(struct log_core *core);
 /* End of a turn: starts the WAL writes for what was appended in it. */
 void log_core_turn(struct log_core *core);
-/* Clean shutdown: stops appends, flushes and syncs everything, trims, writes snapshots and this
- * core's part of the checkpoints; then op.done (result 0 or -errno). */
+/* Clean shutdown: refuses appends, flushes and syncs everything, trims, writes snapshots; then
+ * op.done (result 0, or -errno when a directory failed). Afterwards the checkpoint parts below can
+ * still be asked for. */
 void log_core_stop(struct log_core *core, struct op *op);
-/* Frees memory. After a stop, or instead of it (then nothing more is written). */
+/* Frees memory. After a stop, or instead of it (then nothing more is written); lent pieces and
+ * armed I/O of this core must be over (io_stop). */
 void log_core_free(struct log_core *core);
+
+/* Room in the tail memory. When the flusher is behind (a slow disk) there is none, and who admits
+ * produce requests waits instead of appending: log_append itself never waits, it refuses with
+ * KAFKA_STORAGE_ERROR. */
+bool log_core_has_room(const struct log_core *core);
+struct log_room_waiter {
+    struct list link;
+    void (*fire)(struct log_room_waiter *w);
+};
+/* Told once, in a later turn, in order of asking. list_remove(&w->link) takes it back. */
+void log_core_await_room(struct log_core *core, struct log_room_waiter *w);
 /* Partition folders found on disk that no log_open claimed, once all logs are open: moved aside to
  * <name>.<uuid>-stray as Kafka does. */
 void log_core_set_aside_strays(struct log_core *core);
+
+/* The checkpoint files of a directory hold the partitions of all cores: each core lends its lines,
+ * one core (control) writes the file. */
+enum log_checkpoint {
+    LOG_CHECKPOINT_RECOVERY_POINT, /* recovery-point-offset-checkpoint */
+    LOG_CHECKPOINT_HIGH_WATERMARK, /* replication-offset-checkpoint */
+    LOG_CHECKPOINT_LOG_START,      /* log-start-offset-checkpoint */
+    LOG_CHECKPOINTS_COUNT
+};
+struct log_checkpoint_part {
+    char *text; /* "topic partition offset\n" lines, count of them */
+    size_t size, room;
+    uint32_t count;
+};
+/* 0 or -ENOMEM. Give the part back with log_core_checkpoint_free, on the same core. */
+NODISCARD int log_core_checkpoint(struct log_core *core, uint32_t dir, enum log_checkpoint which,
+                                  struct log_checkpoint_part *part);
+void log_core_checkpoint_free(struct log_core *core, struct log_checkpoint_part *part);
+/* Replaces the file in the directory `path` by all parts. Any core. 0 or -errno. */
+NODISCARD int log_checkpoint_write(struct io *io, struct mem *mem, const char *path,
+                                   enum log_checkpoint which,
+                                   const struct log_checkpoint_part *parts, uint32_t parts_count);
 
 /* ---- one partition --------------------------------------------------------------------------- */
 
@@ -103,25 +147,27 @@ uint32_t log_dir(const struct log *l);
 
 /* ---- append ---------------------------------------------------------------------------------- */
 
-struct log_record_error {
-    int32_t batch_index;
-    const char *message; /* constant text */
+enum log_origin {
+    LOG_ORIGIN_CLIENT,      /* a produce request: all checks */
+    LOG_ORIGIN_COORDINATOR, /* this node: internal topics and control batches are its business */
 };
 
 struct log_append {
     /* in; `records` may be changed in place and must live until log_append returns, not longer */
     uint8_t *records;
     uint32_t records_size;
+    enum log_origin origin;
     int16_t produce_version; /* of the request: some refusals depend on it */
     bool admin_client;       /* may write to internal topics */
     /* out */
     enum kafka_error error;
     const char *message; /* constant text or NULL */
-    struct log_record_error record_errors[8];
+    struct batch_record_error record_errors[BATCH_RECORD_ERRORS_MAX];
     uint32_t record_errors_count;
-    int64_t base_offset, append_time_ms, log_start_offset;
+    int64_t base_offset, last_offset, append_time_ms, log_start_offset;
     /* private */
     struct list link;
+    struct log *log;
     int64_t wait_offset;
     void (*done)(struct log_append *a);
 };
@@ -156,12 +202,11 @@ struct log_read {
     struct log_piece pieces[LOG_READ_PIECES_MAX];
     uint32_t pieces_count, bytes;
     int64_t high_watermark, last_stable_offset, start_offset;
+    void (*done)(struct log_read *r);
     /* private */
     struct log *log;
-    struct io_rw rw;
-    struct iovec iov;
+    struct log_block *block;
     struct list link;
-    void (*done)(struct log_read *r);
 };
 
 /* true: the answer is there now (from memory, or nothing to give, or an error). false: it comes
@@ -200,9 +245,10 @@ struct log_delete_records {
     int64_t offset; /* -1: the high watermark */
     enum kafka_error error;
     int64_t low_watermark;
-    struct list link;
-    int64_t wait_sequence;
     void (*done)(struct log_delete_records *d);
+    /* private */
+    struct list link;
+    struct log *log;
 };
 /* DeleteRecords, durable when done. false: refused, error set. */
 NODISCARD bool log_delete_records(struct log *l, struct log_delete_records *d);
