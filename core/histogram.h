@@ -10,8 +10,11 @@
 
 struct histogram {
     uint64_t count, sum, max;
-    uint32_t buckets[HISTOGRAM_BUCKETS];
+    uint64_t buckets[HISTOGRAM_BUCKETS]; /* 64 bits: a hot bucket passes 2^32 within an hour */
 };
+
+/* The largest value that falls into the bucket; for whoever exports buckets. */
+uint64_t histogram_upper(uint32_t bucket);
 
 void histogram_init(struct histogram *h);
 void histogram_record(struct histogram *h, uint64_t value);

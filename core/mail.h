@@ -36,8 +36,10 @@ struct mail {
     struct core_id self;
     struct list local;             /* letters to oneself */
     struct list outbox[CORES_MAX]; /* letters that found their ring full */
+    uint32_t outbox_count;         /* letters in all of them */
+    uint32_t next_from;            /* whose turn it is to be drained first */
     uint64_t sent, received, overflowed;
-    uint64_t dirty[(CORES_MAX + 63) / 64]; /* rings with staged letters */
+    uint64_t dirty[(CORES_MAX + 63) / 64]; /* peers with staged or waiting letters */
 };
 
 void mail_init(struct mail *m, struct post *post, struct core_id self);

@@ -21,6 +21,9 @@ struct map {
     uint64_t seed;
 };
 
+/* The hash it uses: fast, seeded, the same on every machine; not for secrets. */
+uint64_t map_hash(const void *key, size_t size, uint64_t seed);
+
 void map_init(struct map *m, struct mem *mem, uint64_t seed);
 void map_destroy(struct map *m);
 /* The value, or NULL. */

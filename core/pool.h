@@ -16,6 +16,7 @@ struct pool {
 
 /* item_size >= 8, rounded up to 16; count_max is the commented sum of all holders. */
 void pool_init(struct pool *p, struct mem *mem, uint32_t item_size, uint32_t count_max);
+/* Items still out become invalid. */
 void pool_destroy(struct pool *p);
 /* NULL when count_max are out, or the budget refuses a new slab. Contents are undefined. */
 NODISCARD void *pool_acquire(struct pool *p);

@@ -1,6 +1,6 @@
 /* struct ring: single-producer single-consumer queue of pointers between two cores. All atomics of
  * torc live in ring.[ch] and metric.[ch]; the ordering argument stands on top of ring.c.
- *   producer: ring_push (staged, invisible) ... ring_publish (one release store for the batch)
+ *   producer: ring_push (staged, invisible) ... ring_publish (one store for the batch)
  *   consumer: ring_drain
  * Producer and consumer words are on separate cache lines, each with a cached copy of the other's
  * index. struct bell tells a producer whether the consumer sleeps and needs a wake. */

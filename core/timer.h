@@ -17,6 +17,8 @@ struct timer {
 struct wheel {
     uint64_t tick; /* ms since start of the monotonic clock, the last one expired */
     uint32_t armed_count;
+    struct list due;       /* collected, waiting for budget */
+    uint64_t filled[4][4]; /* bit: the slot may hold timers */
     struct list slots[4][256];
 };
 
