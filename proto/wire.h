@@ -383,8 +383,8 @@ static inline void wire_put_tag(struct wire_writer *w, uint32_t tag, uint64_t si
 
 /* ---- views ----------------------------------------------------------------------------------- */
 
-#define WIRE_NULL_STRING ((struct wire_string){NULL, -1})
-#define WIRE_NULL_BYTES  ((struct wire_bytes){NULL, -1})
+#define WIRE_NULL_STRING  ((struct wire_string){NULL, -1})
+#define WIRE_NULL_BYTES   ((struct wire_bytes){NULL, -1})
 #define WIRE_NULL_RECORDS ((struct wire_records){NULL, -1, 0, NULL})
 
 /* The view of a terminated text; NULL gives null. */

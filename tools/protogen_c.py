@@ -19,7 +19,9 @@ def fit(line):
     while len(line) > WIDTH:
         ends = [line.rfind(mark, len(margin) + 8, WIDTH) + len(mark)
                 for mark in (" && ", " + ", " = ", ", ", "return ", "(")]
-        cut = next(end for end in ends if end > len(margin) + 16)
+        cut = next((end for end in ends if end > len(margin) + 16), None)
+        if cut is None:
+            break
         lines.append(line[:cut].rstrip())
         line = margin + " " * 4 + line[cut:]
     return "\n".join(lines + [line])
@@ -48,7 +50,10 @@ class Output:
 
 
 def c_struct(message, struct):
-    return message.name if struct is message else f"{message.name}_{struct.name}"
+    """The message's name, then the struct's, unless that begins with the message's anyway."""
+    if struct is message or struct.name.startswith(message.name + "_"):
+        return struct.name
+    return f"{message.name}_{struct.name}"
 
 
 def set_bounds(message):
@@ -401,7 +406,7 @@ def unused_parameters(out, body, *names):
     """C has no other way to say that a signature is wider than this body needs."""
     text = "\n".join(body.lines)
     for name in names:
-        if not re.search(rf"\b{name}\b", text):
+        if not re.search(rf"(?<![.>])\b{name}\b", text):
             out.put(f"(void){name};")
 
 
