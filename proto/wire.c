@@ -6,6 +6,7 @@
  *   records  as bytes
  *   array    classic  int32 count (-1 null) | elements  compact  uvarint count + 1 | elements
  *   tags     compact only: uvarint fields, then per field uvarint tag | uvarint size | bytes
+ *   struct that may be null: int8 (-1 null, 1) before it; as a tagged field uvarint (0 null, 1)
  *   uvarint  7 bits per byte, low first, top bit set on all but the last; at most 5 bytes, and the
  *            fifth has only the 4 bits that 32 bits leave. varint, varlong: zigzag over the same.
  *

@@ -313,7 +313,7 @@ def pick(condition, yes, no):
         f"{condition} ? {yes} : {no}")
 
 
-def get_value(out, message, struct, field, bounds):
+def get_value(out, message, struct, field, bounds, tagged=False):
     at, c_name = f"m->{field.name}", None
     compact = "false" if field.classic else "compact"
     nullable = during(field.nullable, clip(field.versions, bounds))
@@ -334,7 +334,8 @@ def get_value(out, message, struct, field, bounds):
     elif is_pointer(field):
         if nullable is not True:
             raise SchemaError(f"{struct.name}.{field.name}: null in some versions only")
-        out.put(f"{at} = NULL;", "if (wire_get_int8(r) >= 0) {",
+        there = "wire_get_uvarint(r) > 0" if tagged else "wire_get_int8(r) >= 0"
+        out.put(f"{at} = NULL;", f"if ({there}) {{",
                 f"struct {c_name} *held = wire_get_room(r, arena, 1, sizeof(*held));",
                 "if (held)", f"    get_{c_name}(held, r, version, arena);",
                 f"{at} = held;", "}")
@@ -385,7 +386,7 @@ def decode_tags(out, message, struct, tagged_fields):
         condition = during(tagged, bounds)
         if condition is not True:
             out.put(f"if (!({condition})) {{", "wire_skip(r);", "break;", "}")
-        get_value(out, message, struct, field, tagged)
+        get_value(out, message, struct, field, tagged, tagged=True)
         out.put("break;")
     out.put("default:", "wire_skip(r);", "break;", "}", "}")
 
@@ -434,7 +435,7 @@ def decode_function(out, message, struct):
 # ---- encode --------------------------------------------------------------------------------------
 
 
-def put_value(out, message, field, bounds, writer="w"):
+def put_value(out, message, field, bounds, writer="w", tagged=False):
     at, c_name = f"m->{field.name}", None
     compact = "false" if field.classic else "compact"
     nullable = during(field.nullable, clip(field.versions, bounds))
@@ -458,8 +459,8 @@ def put_value(out, message, field, bounds, writer="w"):
         else:
             out.put(f"wire_put_{field.type}s({writer}, {at}, {at}_count);")
     elif is_pointer(field):
-        out.put(f"wire_put_int8({writer}, {at} ? 1 : -1);", f"if ({at})",
-                f"    put_{c_name}({at}, {writer}, version);")
+        there = f"uvarint({writer}, {at} ? 1 : 0)" if tagged else f"int8({writer}, {at} ? 1 : -1)"
+        out.put(f"wire_put_{there};", f"if ({at})", f"    put_{c_name}({at}, {writer}, version);")
     elif field.struct:
         out.put(f"put_{c_name}(&{at}, {writer}, version);")
     elif field.type in VIEWS:
@@ -494,9 +495,9 @@ def encode_tags(out, message, struct, tagged_fields):
             out.put(f"wire_put_tag(w, {field.tag}, {SCALARS[field.type][1]});")
         else:
             out.put("struct wire_writer part = {0};")
-            put_value(out, message, field, tagged, "&part")
+            put_value(out, message, field, tagged, "&part", tagged=True)
             out.put(f"wire_put_tag(w, {field.tag}, part.position);")
-        put_value(out, message, field, tagged)
+        put_value(out, message, field, tagged, tagged=True)
         out.put("}")
 
 

@@ -38,6 +38,7 @@ static uint64_t number(struct filler *f)
     }
 }
 
+/* ASCII, so that it is valid as a string too, whoever reads it. */
 static void *text(struct filler *f, int32_t *size)
 {
     uint32_t wanted = (uint32_t)(filler_next(f) % TEXT_MAX);
@@ -45,7 +46,7 @@ static void *text(struct filler *f, int32_t *size)
         wanted *= 20; /* two bytes of length */
     uint8_t *data = arena_alloc(f->arena, wanted);
     for (uint32_t i = 0; data && i < wanted; i++)
-        data[i] = (uint8_t)filler_next(f);
+        data[i] = (uint8_t)(' ' + filler_next(f) % 95);
     *size = (int32_t)wanted;
     return data;
 }
