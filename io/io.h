@@ -33,9 +33,9 @@ struct io_world; /* what the cores of one node share (uring: ring fds for wakes;
 /* ---- node ------------------------------------------------------------------------------------ */
 
 /* Checks the kernel (minimum 6.1, io_uring allowed) and makes the shared part, before any thread.
- * From then on SIGPIPE is ignored and the signals of io_signals are blocked, in threads made later
- * too. On failure returns -errno and writes a sentence into `why` that says what is wrong and what
- * to do about it. */
+ * From then on SIGPIPE and SIGXFSZ are ignored and the signals of io_signals are blocked, in
+ * threads made later too. On failure returns -errno and writes a sentence into `why` that says what
+ * is wrong and what to do about it. */
 NODISCARD int io_world_start(struct io_world **world, uint32_t cores_count, char *why,
                              size_t why_size);
 /* After every core has stopped. */

@@ -92,9 +92,11 @@ void uring_rw_settle(struct io *io, struct op *op, int32_t result, uint32_t flag
         uring_finish(op, result);
         return;
     }
+    uint64_t asked = uring_iov_size(rw->iov, MIN(rw->iov_count, IOV_PER_CALL));
     rw->moved += (uint32_t)result;
     uring_iov_advance(&rw->iov, &rw->iov_count, (uint32_t)result);
-    bool at_end = !rw->writing && (result == 0 || (rw->offset + rw->moved) % FILE_PAGE != 0);
+    bool at_end = !rw->writing && (uint32_t)result < asked &&
+                  (result == 0 || (rw->offset + rw->moved) % FILE_PAGE != 0);
     if (rw->iov_count == 0 || at_end)
         uring_finish(op, (int32_t)rw->moved);
     else if (result == 0)

@@ -225,6 +225,7 @@ static void signals_block(void)
     sigaddset(&set, SIGUSR1);
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file over the limit is -EFBIG */
 }
 
 static int cores_make(struct io_world *w)
