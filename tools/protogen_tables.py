@@ -28,7 +28,7 @@ struct api_info {
     int16_t advertised_min, advertised_max; /* what ApiVersions says; nothing unstable */
     int16_t flexible_min;                   /* first with tags; INT16_MAX: none */
     uint8_t listeners;                      /* enum api_listener, or-ed */
-    const char *name;
+    char name[%(name_size)d];
 };
 
 /* NULL: no such request kind. */
@@ -52,7 +52,7 @@ static const struct api_info infos[API_KEYS_MAX + 1] = {
 
 const struct api_info *api_find(int16_t key)
 {
-    if (key < 0 || key > API_KEYS_MAX || !infos[key].name)
+    if (key < 0 || key > API_KEYS_MAX || infos[key].name[0] == 0)
         return NULL;
     return &infos[key];
 }
@@ -167,7 +167,8 @@ def api_tables(messages):
                     f"{m.advertise}, {m.versions[1] - m.unstable}, {flexible},\n"
                     f"        {listeners}, \"{m.api}\"}},")
     keys = "\n".join(f"    {api_name(m)} = {m.key}," for m in requests)
-    return {"api.h": MARK + API_H % {"keys": keys, "max": requests[-1].key},
+    return {"api.h": MARK + API_H % {
+        "keys": keys, "max": requests[-1].key, "name_size": max(len(m.api) for m in requests) + 1},
             "api.c": MARK + API_C % {"rows": "\n".join(rows)}}
 
 
