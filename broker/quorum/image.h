@@ -13,7 +13,7 @@
 #ifndef BROKER_QUORUM_IMAGE_H
 #define BROKER_QUORUM_IMAGE_H
 
-#include "broker/config/config.h"
+#include "broker/config/describe.h"
 #include "core/core.h"
 #include "core/list.h"
 #include "core/map.h"
@@ -22,20 +22,10 @@
 
 #define PARTITION_LEADER_NONE (-1)
 
-/* Kafka's ConfigResource.Type, as in requests and in ConfigRecord. */
-enum config_resource {
-    CONFIG_RESOURCE_UNKNOWN = 0,
-    CONFIG_RESOURCE_TOPIC = 2,
-    CONFIG_RESOURCE_BROKER = 4, /* name "" is the default of all brokers */
-    CONFIG_RESOURCE_BROKER_LOGGER = 8,
-    CONFIG_RESOURCE_CLIENT_METRICS = 16,
-    CONFIG_RESOURCE_GROUP = 32,
-};
-
 /* What was set on one resource. */
 struct config_image {
-    enum config_resource type;
-    const char *name; /* topic, broker id as text or "", group, subscription */
+    enum config_resource_type type; /* of brokers, the one named "" is the default of all */
+    const char *name;               /* topic, broker id as text or "", group, subscription */
     uint32_t name_size;
     struct config_overrides set; /* sorted by name; never empty but for a topic's */
     uint32_t block_size;         /* of the leaf's one memory block */
@@ -179,7 +169,7 @@ const struct broker_image *image_broker(const struct image *img, int32_t id);
 const struct endpoint_image *broker_endpoint(const struct broker_image *broker,
                                              const char *listener);
 /* NULL when nothing is set there. Topics too (their overrides). */
-const struct config_image *image_config(const struct image *img, enum config_resource type,
+const struct config_image *image_config(const struct image *img, enum config_resource_type type,
                                         const char *name, uint32_t name_size);
 /* Finalized level of a feature, 0 if it is not finalized. */
 int16_t image_feature(const struct image *img, const char *name);
