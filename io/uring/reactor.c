@@ -215,7 +215,8 @@ void io_wake(struct io *from, struct core_id to)
 
 /* ---- one turn -------------------------------------------------------------------------------- */
 
-static void internal_settle(struct io *io, uint64_t code, int32_t result)
+/* Returns how many were somebody's. */
+static uint32_t internal_settle(struct io *io, uint64_t code, int32_t result)
 {
     switch ((enum uring_internal)code) {
     case INTERNAL_NONE:
@@ -231,8 +232,9 @@ static void internal_settle(struct io *io, uint64_t code, int32_t result)
     case INTERNAL_SIGNAL:
         io->inflight--;
         uring_signal_settle(io, result);
-        break;
+        return 1;
     }
+    return 0;
 }
 
 static void sync_settle(struct io *io, struct op *op, int32_t result, uint32_t flags)
@@ -277,7 +279,7 @@ static uint32_t reap(struct io *io, uint32_t budget)
             io_uring_cqe_seen(io->ring, batch[i]); /* done may stay long, its slot need not */
             uint64_t kind = cqe.user_data & KIND_MASK;
             if (kind == KIND_INTERNAL) {
-                internal_settle(io, cqe.user_data >> KIND_BITS, cqe.res);
+                count += internal_settle(io, cqe.user_data >> KIND_BITS, cqe.res);
                 continue;
             }
             settles[kind](io, op_of(cqe.user_data), cqe.res, cqe.flags);
@@ -428,8 +430,6 @@ int io_start(struct io **out, const struct io_config *config, char *why, size_t 
     io_entropy(io, io->random, sizeof(io->random));
     io->random[0] |= 1; /* all zero would stay zero */
     clocks_sample(io);
-    if (io->trace != NULL && io->trace->wall_ms == NULL)
-        io->trace->wall_ms = &io->wall_ms;
     int error = ring_enable(io, why, why_size);
     if (error == 0) {
         error = uring_buffers_start(io, config);
