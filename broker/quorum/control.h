@@ -32,7 +32,7 @@ struct control_config {
     struct wheel *wheel;
     struct trace *trace;
     const struct config *node;  /* static configuration; outlives the control */
-    struct uuid cluster_id;     /* as format_open found or made them */
+    const char *cluster_id;     /* as format_open found or made it */
     const struct uuid *dir_ids; /* directory.id of each of node->broker.log_dirs */
     uint32_t dirs_count;
     uint32_t cores_count;          /* data cores: each one returns each delta */
@@ -69,7 +69,7 @@ void control_delta_applied(struct control *c, const struct image_delta *delta, s
 
 /* The control core's own image: never older than any data core's. */
 const struct image *control_image(const struct control *c);
-struct uuid control_cluster_id(const struct control *c);
+const char *control_cluster_id(const struct control *c);
 /* Epoch of this broker's registration; -1 before it. */
 int64_t control_broker_epoch(const struct control *c);
 
