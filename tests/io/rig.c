@@ -1,3 +1,4 @@
+/* The rig's body: sets up one core's world, and ends it only when everything it took is back. */
 #include "tests/io/rig.h"
 
 #include <stdio.h>

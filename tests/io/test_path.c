@@ -1,4 +1,4 @@
-/* Files and directories at once. */
+/* Files and directories at once, against what the kernel says of them. */
 #include "tests/io/rig.h"
 
 #include <fcntl.h>
