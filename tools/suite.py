@@ -55,6 +55,8 @@ STEPS = [
     meson("unit/clang", "the tree with clang, unit tests without sanitizers", "build-clang", "unit",
           env={"CC": "clang"}, needs=("clang",)),
     Step("static/tidy", "layers, limits and forbidden things in the sources", [PY, "tools/tidy"]),
+    Step("static/tidy-itself", "tidy against trees that break one rule each",
+         [PY, "tests/tools/test_tidy.py"], needs=("cc", "ar")),
     meson("race/tsan", "programs with real threads, under TSan", "build-tsan", "race",
           ["-Db_sanitize=thread", "-Db_lundef=false"]),
 ]
