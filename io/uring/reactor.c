@@ -32,14 +32,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCH          64u /* completions looked at together */
-#define SUBMITS_MAX    1000u
-#define ROUNDS_MAX     1000u /* of one poll that only met io's own completions */
-#define STOP_TURNS_MAX 100u
-#define STOP_TURN_NS   100000000
-#define IOWQ_WORKERS   4u
-#define SLEEP_NS_MAX   (3600 * NS_PER_S) /* then it looks around, and sleeps on */
-#define SPIN_GAPS_MAX  8u                /* idle gaps are averaged as at most so many spins long */
+#define BATCH         64u /* completions looked at together */
+#define SUBMITS_MAX   1000u
+#define ROUNDS_MAX    1000u           /* of one poll that only met io's own completions */
+#define STOP_NS_MAX   (10 * NS_PER_S) /* a device that takes longer will not answer */
+#define STOP_TURN_NS  100000000
+#define IOWQ_WORKERS  4u
+#define SLEEP_NS_MAX  (3600 * NS_PER_S) /* then it looks around, and sleeps on */
+#define SPIN_GAPS_MAX 8u                /* idle gaps are averaged as at most so many spins long */
 
 /* ---- clocks and chance ----------------------------------------------------------------------- */
 
@@ -476,7 +476,8 @@ static void cancel_all(struct io *io)
     struct io_uring_sqe *sqe = uring_sqe(io);
     io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
     uring_tag_internal(sqe, INTERNAL_NONE);
-    for (uint32_t turn = 0; turn < STOP_TURNS_MAX && io->inflight > 0; turn++) {
+    uint64_t limit = clock_ns(CLOCK_MONOTONIC) + STOP_NS_MAX;
+    while (io->inflight > 0 && clock_ns(CLOCK_MONOTONIC) < limit) {
         struct __kernel_timespec t = {.tv_nsec = STOP_TURN_NS};
         struct io_uring_cqe *cqe;
         (void)io_uring_submit_and_wait_timeout(io->ring, &cqe, 1, &t, NULL);
