@@ -4,6 +4,7 @@
  *   io_floor [DIRECTORY]      one line per figure; DIRECTORY is where the disk is measured
  *
  *   echo    core 1 ── 256 bytes ──▶ core 0 ──▶ back: round trips over loopback, 1 and 16 at a time
+ *   bulk    core 1 sends 1 MiB at a time, core 0 receives and looks at nothing
  *   dsync   one durable write at a time, over blocks that have been written before
  *   wake    core 0 wakes core 1 out of its sleep: from before io_wake to after io_poll
  *   idle    CPU that a sleeping core uses
@@ -22,9 +23,12 @@
 
 #define CONNECTIONS_MAX 16u
 #define MESSAGE_SIZE    256u
+#define BULK_PART       65536u
+#define BULK_PARTS      16u
 #define SCENE_NS        (NS_PER_S / 2)
 #define LIMIT_NS        (30 * NS_PER_S)
 #define WAKES           1000u
+#define RING_SLOTS      1024u /* all of them: the sleeper may be late */
 #define WAKE_GAP_NS     (300 * NS_PER_US)
 #define FILE_SIZE       (64ull << 20)
 #define WRITE_MAX       65536u
@@ -61,6 +65,7 @@ struct scene {
     struct actor actors[2];
     uint32_t connections_count, spin_us;
     uint16_t port;
+    uint64_t bytes;
     struct histogram histogram;
 };
 
@@ -98,7 +103,7 @@ static void scene_run(struct scene *s, void (*play0)(struct actor *), void (*pla
         exit(1);
     }
     CHECK(mem_init(&s->mem, 1 << 20) == 0);
-    CHECK(ring_init(&s->ring, &s->mem, 8) == 0);
+    CHECK(ring_init(&s->ring, &s->mem, RING_SLOTS) == 0);
     bell_awake(&s->bell);
     histogram_init(&s->histogram);
     struct io_thread *threads[2];
@@ -324,6 +329,125 @@ static void echo_measure(struct scene *s, uint32_t connections, uint32_t spin_us
            (double)s->actors[0].cpu_ns / 1e3 / (double)h->count);
 }
 
+/* ---- bulk ------------------------------------------------------------------------------------ */
+
+struct sink {
+    struct actor *actor;
+    struct io_accept accept;
+    struct io_recv recv;
+    uint64_t bytes;
+    bool over;
+};
+
+static void sink_received(struct op *op)
+{
+    struct sink *k = container_of(op, struct sink, recv.op);
+    if (op->result <= 0) {
+        k->over = true;
+        return;
+    }
+    k->bytes += (uint32_t)op->result;
+    io_buffer_release(k->actor->io, k->recv.buffer);
+}
+
+static void sink_accepted(struct op *op)
+{
+    struct sink *k = container_of(op, struct sink, accept.op);
+    if (op->result < 0)
+        return;
+    op_init(&k->recv.op, sink_received);
+    k->recv.fd = op->result;
+    io_recv_start(k->actor->io, &k->recv);
+}
+
+static void sink_play(struct actor *a)
+{
+    struct sink k = {.actor = a};
+    struct io_address address = {.host = "127.0.0.1"};
+    op_init(&k.accept.op, sink_accepted);
+    k.accept.listener = io_listen(a->io, &address, 64, &a->scene->port);
+    CHECK(k.accept.listener >= 0);
+    io_accept(a->io, &k.accept);
+    hand_over(a, a);
+    uint64_t limit = io_clock_ns(a->io) + LIMIT_NS;
+    while (!k.over) {
+        (void)io_poll(a->io, limit, POLL_BUDGET);
+        CHECK(io_now_ns(a->io) < limit);
+    }
+    a->scene->bytes = k.bytes;
+    io_socket_close(a->io, k.recv.fd);
+    io_cancel_accept(a->io, &k.accept);
+    while (k.accept.op.armed)
+        (void)io_poll(a->io, limit, POLL_BUDGET);
+    io_socket_close(a->io, k.accept.listener);
+}
+
+struct source {
+    struct actor *actor;
+    struct io_connect connect;
+    struct io_send send;
+    struct iovec iov[BULK_PARTS];
+    uint8_t *part;
+    uint64_t end_ns;
+    bool over;
+};
+
+static void source_pump(struct source *s)
+{
+    if (io_clock_ns(s->actor->io) >= s->end_ns) {
+        s->over = true;
+        return;
+    }
+    for (uint32_t i = 0; i < BULK_PARTS; i++)
+        s->iov[i] = (struct iovec){s->part, BULK_PART};
+    s->send.iov = s->iov;
+    s->send.iov_count = BULK_PARTS;
+    io_send(s->actor->io, &s->send);
+}
+
+static void source_sent(struct op *op)
+{
+    CHECK(op->result == (int32_t)(BULK_PARTS * BULK_PART));
+    source_pump(container_of(op, struct source, send.op));
+}
+
+static void source_connected(struct op *op)
+{
+    struct source *s = container_of(op, struct source, connect.op);
+    CHECK(op->result >= 0);
+    s->send.fd = op->result;
+    s->end_ns = io_clock_ns(s->actor->io) + SCENE_NS;
+    source_pump(s);
+}
+
+static void source_play(struct actor *a)
+{
+    (void)take_over(a);
+    struct source s = {.actor = a, .part = mem_zalloc(&a->mem, BULK_PART)};
+    CHECK(s.part != NULL);
+    op_init(&s.connect.op, source_connected);
+    op_init(&s.send.op, source_sent);
+    s.connect.address = (struct io_address){.host = "127.0.0.1", .port = a->scene->port};
+    io_connect(a->io, &s.connect);
+    uint64_t limit = io_clock_ns(a->io) + LIMIT_NS;
+    while (!s.over) {
+        (void)io_poll(a->io, limit, POLL_BUDGET);
+        CHECK(io_now_ns(a->io) < limit);
+    }
+    io_socket_close(a->io, s.send.fd);
+    mem_free(&a->mem, s.part, BULK_PART);
+}
+
+static void bulk_measure(struct scene *s)
+{
+    s->spin_us = 0;
+    scene_run(s, sink_play, source_play);
+    double kib = (double)s->bytes / 1024;
+    printf("bulk   gb_per_s=%.2f receive_cpu_ns_per_kib=%.0f send_cpu_ns_per_kib=%.0f\n",
+           (double)s->bytes / ((double)SCENE_NS / (double)NS_PER_S) / 1e9,
+           (double)s->actors[0].cpu_ns / kib, (double)s->actors[1].cpu_ns / kib);
+}
+
 /* ---- disk ------------------------------------------------------------------------------------ */
 
 static const char *disk_directory;
@@ -431,7 +555,7 @@ int main(int count, char **arguments)
     echo_measure(s, 1, 20);
     echo_measure(s, 16, 0);
     echo_measure(s, 16, 20);
-    s->spin_us = 0;
+    bulk_measure(s);
     scene_run(s, disk_play, nobody_play);
     scene_run(s, waker_play, sleeper_play);
     printf("wake   gap_us=%llu p50_us=%.1f p99_us=%.1f\n", WAKE_GAP_NS / NS_PER_US,

@@ -340,8 +340,8 @@ static void wait(struct io *io, uint64_t until_ns)
         assert(n >= 0 || enter_error_passes(n));
     }
     if (io->spin_ns > 0) {
-        uint64_t gap = MIN(clock_ns(CLOCK_MONOTONIC) - start, io->spin_ns * SPIN_GAPS_MAX);
-        io->idle_ns = (io->idle_ns * 7 + gap) / 8;
+        uint64_t gap = clock_ns(CLOCK_MONOTONIC) - start;
+        io->idle_ns = (io->idle_ns * 7 + MIN(gap, io->spin_ns * SPIN_GAPS_MAX)) / 8;
     }
 }
 

@@ -1,6 +1,27 @@
 /* A world of one core on the test's thread, and what tests of sockets need again and again: a
  * connected pair, an end that collects what it receives, a sender. Everything runs on one ring,
- * so a test is a straight line: start ops, RIG_UNTIL something holds, look. */
+ * so a test is a straight line: start ops, RIG_UNTIL something holds, look.
+ *
+ * What io.h promises, and where it is held to it:
+ *   io_world_start         a reason for every refusal; fallbacks keep promises   world
+ *   io_start, io_stop      refused over budget; an end of all, in silence        reactor
+ *   io_poll                never early, idle is free, budget, done never inside  reactor
+ *   io_wake                self, ring, eventfd, stopped core; none is lost       reactor, race
+ *   clocks, chance         still within a turn; draws and starts differ          reactor
+ *   io_listen, io_accept   shared ports, both families, EMFILE, cancel           socket
+ *   io_connect             refused, bad address, cancel, no descriptor lost      socket
+ *   io_send                thousands of parts, nothing, closed peer, shutdown    socket
+ *   io_recv, io_buffer     split frames, buffers out and back, stop, reset       receive, torture
+ *   io_read, io_write      any place, the end, parts, direct, cut short          file
+ *   io_sync                done, refused                                         file
+ *   the calls at once      each, and each with something that is not there       path
+ *   io_lock                this process, another, the Java broker's kind         path
+ *   io_probe               what it says holds; nothing left behind               probe
+ *   io_replace, _slurp     old or new, limits, growing files, small budget       whole
+ *   io_remove_tree         all of a folder; none of a folder within              whole
+ *   io_signals             kept until heard, again and again                     process
+ *   io_thread, io_print    named, pinned; no harm from a closed pipe             process
+ *   io_cpus_count          affinity, quotas of both versions, nonsense           cpus */
 #ifndef TESTS_IO_RIG_H
 #define TESTS_IO_RIG_H
 

@@ -171,6 +171,11 @@ Test(file, uncached_writes_work_where_the_file_system_knows_nothing_of_them)
     cr_assert_arr_eq(got, "hello", 5);
     io_close(rig.io, fd);
     cr_assert_eq(io_unlink(rig.io, path), 0);
+    rig_directory(&rig);
+    fd = open_new(&rig, "a", 0); /* and on a disk that may know them */
+    cr_assert_eq(write_at(&rig, fd, "hello", 5, 0, IO_UNCACHED | IO_DSYNC), 5);
+    cr_assert_eq(read_at(&rig, fd, got, sizeof(got), 0), 5);
+    io_close(rig.io, fd);
     rig_stop(&rig);
 }
 
