@@ -163,7 +163,7 @@ def value_type(message, field):
 
 def field_comment(field):
     notes = [range_text(field.versions)]
-    if field.nullable != NEVER:
+    if field.nullable != NEVER and not field.meaning.startswith("null:"):
         nullable = field.nullable == field.versions
         notes.append("or null" if nullable else f"null in {range_text(field.nullable)}")
     if field.default not in (None, "null"):

@@ -1,17 +1,20 @@
 """Reads torc's message schemas, proto/schema/**/*.msg, into plain objects.
 
-A file holds messages; indentation (four spaces) is structure; # starts a meaning, which becomes the
-comment in the generated header:
+A file holds messages; indentation (four spaces) is structure; # starts a meaning, at the end of the
+line it belongs to or alone on the line above, and becomes the comment in the generated header:
 
-    request 1 Fetch 4-18 flexible 12+ on broker controller      # what it asks
-        cluster_id     string?        12+  tag 0 = null         # meaning of the field
-        topics         []fetch_topic  0+                        # one line of meaning
-            partitions []int32        0+ ignorable
-    response 1 Fetch 4-18 flexible 12+                          # what it answers
-    metadata 2 TopicRecord 0 flexible 0+                        # a KRaft metadata record
-    key / value 1 OffsetCommitKey 0                             # key and value of a coordinator record
-    data VotersRecord 0 flexible 0+                             # anything else with a version
-    header RequestHeader 1-2 flexible 2+                        # of requests and responses
+    # What to read.
+    request 1 Fetch 4-18 flexible 12+ on broker controller
+        cluster_id     string?        12+  tag 0 = null
+        max_bytes      int32          3+ = 2147483647 ignorable  # soft limit of the answer
+        topics         []fetch_topic  0+
+            partitions []int32        0+
+    response 1 Fetch 4-18 flexible 12+
+    metadata 2 TopicRecord 0 flexible 0+      a KRaft metadata record
+    key 1 OffsetCommitKey 0                   key of a coordinator's record
+    value 1 OffsetCommitValue 0-4             value of a coordinator's record
+    data VotersRecord 0 flexible 0+           anything else that has versions
+    header RequestHeader 1-2 flexible 2+      of requests and responses
 
 A message line: kind, API key (where the kind has one), Kafka's name, the versions we speak, then
 `flexible N+`, `on LISTENERS`, `advertise N` (lowest version told to clients), `unstable` (the
@@ -220,9 +223,8 @@ def inner_first(message):
     return order[:-1]
 
 
-def parse_line(line, stack, messages):
-    text, _, meaning = line.partition("#")
-    words, meaning = text.split(), meaning.strip()
+def parse_line(text, meaning, stack, messages):
+    words = text.split()
     depth, odd = divmod(len(text) - len(text.lstrip()), 4)
     if odd or depth > len(stack):
         raise SchemaError("bad indentation")
@@ -250,13 +252,16 @@ def parse_line(line, stack, messages):
 
 def parse(path):
     """The messages of one file."""
-    messages, stack = [], []
+    messages, stack, above = [], [], ""
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
-            if not line.strip() or line.startswith("#"):
+            text, _, meaning = (part.strip() for part in line.partition("#"))
+            if not text:
+                above = meaning
                 continue
             try:
-                parse_line(line.rstrip(), stack, messages)
+                parse_line(line.partition("#")[0].rstrip(), meaning or above, stack, messages)
+                above = ""
             except (SchemaError, ValueError, IndexError) as error:
                 raise SchemaError(f"{path}:{number}: {error}") from None
     for message in messages:
