@@ -29,6 +29,7 @@
 struct log_core;
 struct log;
 struct log_block; /* memory that pieces of a read point into, reference-counted */
+struct cold_read;
 
 /* ---- one core's logs ------------------------------------------------------------------------- */
 
@@ -73,8 +74,11 @@ void log_core_turn(struct log_core *core);
  * op.done (result 0, or -errno when a directory failed). Afterwards the checkpoint parts below can
  * still be asked for. */
 void log_core_stop(struct log_core *core, struct op *op);
-/* Frees memory. After a stop, or instead of it (then nothing more is written); lent pieces and
- * armed I/O of this core must be over (io_stop). */
+/* Instead of a stop: starts no more I/O, writes nothing more; what a kill would leave stays. Then
+ * poll until it is not busy, and free. Callbacks do not run any more. */
+void log_core_abandon(struct log_core *core);
+bool log_core_busy(const struct log_core *core); /* I/O under way */
+/* Frees memory, after log_core_stop or log_core_abandon. Lent pieces have been released. */
 void log_core_free(struct log_core *core);
 
 /* Room in the tail memory. When the flusher is behind (a slow disk) there is none, and who admits
@@ -205,7 +209,7 @@ struct log_read {
     void (*done)(struct log_read *r);
     /* private */
     struct log *log;
-    struct log_block *block;
+    struct cold_read *cold; /* under way */
     struct list link;
 };
 

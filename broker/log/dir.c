@@ -1,0 +1,286 @@
+/* One log directory: what was in it at start, whether it can still be written, and the end of it.
+ *
+ *   OK ──── no space (low-water mark, or ENOSPC) ───▶ FULL ──── space again ───▶ OK
+ *    └──────────── a write or a sync failed ──────────┴──────▶ FAILED, for good
+ *
+ * Invariants
+ *  1. In FAILED nothing is written to it any more, no log of it acknowledges anything, and
+ * dir_failed was or will be called exactly once.
+ *  2. In FULL appends are refused with a retriable error; everything else goes on, because what
+ *     makes space (retention, deletion) must.
+ *
+ * A partition's folder carries its topic's id in partition.metadata. A folder with another id, or
+ * with data but no id, is moved aside, never deleted: it may be all that is left of something. */
+#include "broker/log/dir.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "broker/log/path.h"
+
+#define METADATA_NAME "partition.metadata"
+#define METADATA_MAX  256u
+
+static const struct state_table dir_states = {
+    .name = "dir",
+    .names = (const char *const[]){"ok", "full", "failed"},
+    .states_count = 3,
+    .allowed = {[DIR_OK] = 1u << DIR_FULL | 1u << DIR_FAILED,
+                [DIR_FULL] = 1u << DIR_OK | 1u << DIR_FAILED,
+                [DIR_FAILED] = 0},
+};
+
+struct listing {
+    struct log_dir *dir;
+    int error;
+};
+
+static bool dir_entry(void *context, const char *name, bool is_directory)
+{
+    struct listing *listing = context;
+    struct log_dir *d = listing->dir;
+    uint32_t topic_size = 0;
+    int32_t partition = 0;
+    if (!is_directory || !path_parse_folder(name, &topic_size, &partition))
+        return true;
+    uint32_t size = (uint32_t)strlen(name);
+    struct folder *f = mem_zalloc(d->core->mem, sizeof(*f) + size + 1);
+    if (f == NULL) {
+        listing->error = -ENOMEM;
+        return false;
+    }
+    f->name_size = size;
+    memcpy(f->name, name, size + 1);
+    listing->error = map_put(&d->folders, f->name, size, f);
+    if (listing->error != 0)
+        mem_free(d->core->mem, f, sizeof(*f) + size + 1);
+    return listing->error == 0;
+}
+
+int dir_init(struct log_dir *d, struct log_core *c, uint32_t index)
+{
+    assert(index < c->config.dirs_count);
+    assert(strlen(c->config.dirs[index]) <= DIR_PATH_MAX);
+    *d = (struct log_dir){.core = c, .index = index, .path = c->config.dirs[index]};
+    map_init(&d->folders, c->mem, 0);
+    int error = io_probe(c->io, d->path, &d->probe);
+    if (error != 0)
+        return error;
+    struct listing listing = {.dir = d};
+    error = io_list(c->io, d->path, dir_entry, &listing);
+    if (error == 0)
+        error = listing.error;
+    return error != 0 ? error : wal_init(&d->wal, d);
+}
+
+void dir_forget_folders(struct log_dir *d)
+{
+    uint32_t at = 0;
+    struct folder *f;
+    while ((f = map_next(&d->folders, &at)) != NULL)
+        mem_free(d->core->mem, f, sizeof(*f) + f->name_size + 1);
+    map_destroy(&d->folders);
+}
+
+void dir_free(struct log_dir *d)
+{
+    if (d->core == NULL)
+        return;
+    wal_free(&d->wal);
+    dir_forget_folders(d);
+    d->core = NULL;
+}
+
+/* ---- its end, and its being full ------------------------------------------------------------- */
+
+void dir_fail(struct log_dir *d, int error, const char *what)
+{
+    struct log_core *c = d->core;
+    assert(error < 0);
+    if (d->state.now == DIR_FAILED)
+        return;
+    state_move(&d->state, &dir_states, DIR_FAILED);
+    d->error = error;
+    d->failure_untold = true;
+    trace_line(c->trace, TRACE_LOG, TRACE_ERROR,
+               "%s failed: %s: %s; its partitions are offline until restart", d->path, what,
+               strerror(-error));
+    for (uint32_t i = 0; i < c->table_room; i++)
+        if (c->table[i] != NULL && c->table[i]->dir == d)
+            log_fail(c->table[i], "its directory failed");
+    wal_fail(&d->wal);
+}
+
+void dir_tell_failure(struct log_dir *d)
+{
+    if (!d->failure_untold)
+        return;
+    assert(d->state.now == DIR_FAILED);
+    d->failure_untold = false;
+    if (d->core->config.dir_failed != NULL)
+        d->core->config.dir_failed(d->core->config.context, d->index, d->error);
+}
+
+void dir_full(struct log_dir *d)
+{
+    if (d->state.now != DIR_OK)
+        return;
+    state_move(&d->state, &dir_states, DIR_FULL);
+    trace_line(d->core->trace, TRACE_LOG, TRACE_ERROR,
+               "%s has no space left: appends to it are refused until there is", d->path);
+}
+
+void dir_check_space(struct log_dir *d)
+{
+    uint64_t total = 0, usable = 0;
+    if (d->state.now == DIR_FAILED || io_space(d->core->io, d->path, &total, &usable) != 0)
+        return;
+    /* On a small file system the marks are shares of it. */
+    uint64_t low = MIN(SPACE_LOW_BYTES, total / 20), back = MIN(SPACE_BACK_BYTES, total * 3 / 40);
+    if (usable < low) {
+        dir_full(d);
+    } else if (usable > back && d->state.now == DIR_FULL) {
+        state_move(&d->state, &dir_states, DIR_OK);
+        trace_line(d->core->trace, TRACE_LOG, TRACE_INFO, "%s has space again", d->path);
+    }
+}
+
+/* ---- folders --------------------------------------------------------------------------------- */
+
+void dir_remove_file(struct log_dir *d, const char *path)
+{
+    int error = io_unlink(d->core->io, path);
+    if (error != 0 && error != -ENOENT)
+        trace_line(d->core->trace, TRACE_LOG, TRACE_WARN, "%s cannot be removed: %s", path,
+                   strerror(-error));
+}
+
+struct folder *dir_folder(const struct log_dir *d, const char *name)
+{
+    return map_get(&d->folders, name, (uint32_t)strlen(name));
+}
+
+/* The id in a folder's partition.metadata: 0, -ENOENT (no or empty file), -EILSEQ, or -errno. */
+static int metadata_read(struct log_dir *d, const char *folder, struct uuid *id)
+{
+    char path[PATH_ROOM], *text = NULL;
+    size_t size = 0;
+    path_in_folder(path, d->path, folder, METADATA_NAME);
+    int error = io_slurp(d->core->io, d->core->mem, path, METADATA_MAX, &text, &size);
+    if (error != 0)
+        return error;
+    static const char key[] = "topic_id: ";
+    const char *at = strstr(text, key);
+    bool read = strncmp(text, "version: 0\n", 11) == 0 && at != NULL &&
+                strlen(at) >= sizeof(key) - 1 + UUID_TEXT_SIZE - 1 &&
+                uuid_parse(id, at + sizeof(key) - 1, UUID_TEXT_SIZE - 1);
+    mem_free(d->core->mem, text, size + 1);
+    if (size == 0)
+        return -ENOENT;
+    return read ? 0 : -EILSEQ;
+}
+
+static int metadata_write(struct log_dir *d, const char *folder, struct uuid id)
+{
+    char path[PATH_ROOM], text[METADATA_MAX], id_text[UUID_TEXT_SIZE];
+    path_in_folder(path, d->path, folder, METADATA_NAME);
+    int length = snprintf(text, sizeof(text), "version: 0\ntopic_id: %s", uuid_text(id, id_text));
+    int fd = io_open(d->core->io, path, IO_WRITE | IO_CREATE | IO_TRUNC);
+    if (fd < 0)
+        return fd;
+    int64_t written = io_pwrite(d->core->io, fd, text, (size_t)length, 0);
+    io_close(d->core->io, fd);
+    if (written < 0)
+        return (int)written;
+    return written == length ? 0 : -EIO;
+}
+
+int dir_sync_folder(struct log_dir *d, const char *folder, bool with_metadata)
+{
+    struct log_core *c = d->core;
+    char path[PATH_ROOM];
+    int error = 0;
+    if (with_metadata) {
+        path_in_folder(path, d->path, folder, METADATA_NAME);
+        int fd = io_open(c->io, path, IO_READ | IO_WRITE);
+        if (fd < 0)
+            return fd;
+        error = io_fdatasync(c->io, fd);
+        io_close(c->io, fd);
+    }
+    path_in_dir(path, d->path, folder);
+    if (error == 0)
+        error = io_sync_directory(c->io, path);
+    if (error == 0 && with_metadata && d->root_dirty) {
+        error = io_sync_directory(c->io, d->path);
+        d->root_dirty = error != 0;
+    }
+    return error;
+}
+
+int dir_move_aside(struct log_dir *d, const char *folder, const char *why, char *renamed)
+{
+    char from[PATH_ROOM], to[PATH_ROOM], name[PATH_ROOM];
+    struct uuid id;
+    io_entropy(d->core->io, id.bytes, sizeof(id.bytes));
+    path_renamed_folder(name, folder, id, why);
+    path_in_dir(from, d->path, folder);
+    path_in_dir(to, d->path, name);
+    int error = io_rename(d->core->io, from, to);
+    if (error != 0)
+        return error;
+    d->root_dirty = true;
+    if (renamed != NULL)
+        memcpy(renamed, name, strlen(name) + 1);
+    return 0;
+}
+
+/* A folder without an id: never synced, unless its segments say otherwise. */
+static bool segment_with_data(void *context, const char *name, bool is_directory)
+{
+    bool *found = context;
+    int64_t base = 0;
+    const char *suffix;
+    if (!is_directory && path_parse_offset(name, &base, &suffix) && strcmp(suffix, ".log") == 0)
+        *found = true;
+    return !*found;
+}
+
+static int folder_make(struct log_dir *d, const char *name, struct uuid id)
+{
+    char path[PATH_ROOM];
+    path_in_dir(path, d->path, name);
+    int error = io_mkdir(d->core->io, path);
+    if (error != 0 && error != -EEXIST)
+        return error;
+    d->root_dirty = true;
+    return metadata_write(d, name, id);
+}
+
+int dir_claim_folder(struct log_dir *d, const char *name, struct uuid id, bool *made)
+{
+    struct log_core *c = d->core;
+    struct folder *f = dir_folder(d, name);
+    *made = f == NULL || f->claimed;
+    if (*made)
+        return folder_make(d, name, id);
+    f->claimed = true;
+    struct uuid found;
+    int error = metadata_read(d, name, &found);
+    if (error == 0 && uuid_equal(found, id))
+        return 0;
+    if (error != 0 && error != -ENOENT && error != -EILSEQ)
+        return error;
+    bool has_segments = error != -ENOENT;
+    char path[PATH_ROOM];
+    path_in_dir(path, d->path, name);
+    error = has_segments ? 0 : io_list(c->io, path, segment_with_data, &has_segments);
+    if (error == 0 && has_segments) {
+        trace_line(c->trace, TRACE_LOG, TRACE_WARN,
+                   "%s/%s does not belong to its topic's id: it is moved aside", d->path, name);
+        error = dir_move_aside(d, name, "stray", NULL);
+    }
+    *made = true;
+    return error != 0 ? error : folder_make(d, name, id);
+}

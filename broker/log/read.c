@@ -1,0 +1,380 @@
+/* Reading: from the tail in memory at once, from segments through the ring.
+ *
+ *   offset ─▶ in the tail index? ─ yes ─▶ pieces lent from chunks (small batches gathered by copy)
+ *               │ no
+ *               ▼
+ *   segment, position (hint of a reader in order, or the offset index) ─▶ read a block ─▶ walk
+ *      ▲  its batches: before the offset: skip │ first one cut: a larger block │ segment over: next
+ *      └────────────────────────────────────────┘
+ *
+ * What comes from disk is its own block, never the tail memory: readers that are far behind do not
+ * push out what those at the tail read.
+ *
+ * Invariants
+ *  1. Only whole batches below the readable end are returned, the first one holds the offset (or is
+ *     the first behind it, where compaction left a gap).
+ *  2. Every batch from disk has passed its checksum before it is lent. One that fails is not
+ * served: CORRUPT_MESSAGE if it is the first, else the answer ends before it.
+ *  3. Each piece of an answer holds one reference on its block till log_read_release.
+ *
+ * Failure: a read error is corruption of this range, not of the directory: it is told as such. */
+#include "broker/log/read.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "broker/log/index.h"
+#include "broker/log/segment.h"
+
+#define COLD_ROUNDS_MAX 1024u /* blocks looked through for one answer: a segment of 1 GiB */
+
+struct cold_read {
+    struct io_rw rw;
+    struct iovec iov;
+    struct log *log;
+    struct log_read *r; /* NULL: nobody waits any more */
+    struct segment *segment;
+    uint32_t position, rounds;
+    struct log_block *block;
+};
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static void read_lend(struct log_read *r, const uint8_t *data, uint32_t size, struct log_block *b)
+{
+    assert(r->pieces_count < LOG_READ_PIECES_MAX);
+    r->pieces[r->pieces_count++] = (struct log_piece){data, size, b};
+    r->bytes += size;
+}
+
+/* Copies a small batch behind the ones gathered before it; false: it has to be lent. */
+static bool read_gather(struct log *l, struct log_read *r, const uint8_t *batch, uint32_t size)
+{
+    struct log_piece *last = r->pieces_count == 0 ? NULL : &r->pieces[r->pieces_count - 1];
+    if (last != NULL && last->block->kind == BLOCK_READ &&
+        last->size + size <= last->block->capacity) {
+        memcpy(last->block->data + last->size, batch, size);
+        last->size += size;
+        r->bytes += size;
+        return true;
+    }
+    if (r->pieces_count == LOG_READ_PIECES_MAX)
+        return false;
+    struct log_block *b = block_take(l->core, READ_GATHER_BYTES);
+    if (b == NULL)
+        return false;
+    memcpy(b->data, batch, size);
+    read_lend(r, b->data, size, b);
+    return true;
+}
+
+static bool read_fits(const struct log_read *r, uint32_t size)
+{
+    return (uint64_t)r->bytes + size <= r->max_bytes || (r->bytes == 0 && r->whole_first_batch);
+}
+
+static void read_memory(struct log *l, struct log_read *r, int64_t end)
+{
+    for (uint32_t i = tail_search(&l->tail, r->offset); i < l->tail.count; i++) {
+        const struct tail_entry *e = tail_at(&l->tail, i);
+        uint32_t size = tail_size(e);
+        if (tail_header(e)->last_offset >= end || !read_fits(r, size))
+            break;
+        /* A batch that follows others is worth a copy only when it is small. */
+        bool small = size < READ_SMALL && read_gather(l, r, tail_batch(e), size);
+        if (!small && r->pieces_count == LOG_READ_PIECES_MAX)
+            break;
+        if (!small) {
+            block_retain(&e->chunk->block);
+            read_lend(r, tail_batch(e), size, &e->chunk->block);
+        }
+    }
+    l->core->stats.memory_reads++;
+}
+
+/* ---- disk ------------------------------------------------------------------------------------ */
+
+static void cold_done(struct op *op);
+
+static struct read_hint *read_hint(struct log *l, int64_t offset)
+{
+    uint64_t mixed = ((uint64_t)offset * 0x9e3779b97f4a7c15ull) ^ ((uint64_t)l->slot << 7);
+    return &l->core->hints[(mixed >> 32 ^ mixed) % READ_HINTS];
+}
+
+static void cold_let_go(struct cold_read *k)
+{
+    if (k->segment != NULL)
+        segment_unuse(k->log, k->segment);
+    k->segment = NULL;
+    if (k->block != NULL)
+        block_release(k->block);
+    k->block = NULL;
+}
+
+static void cold_end(struct cold_read *k)
+{
+    struct log *l = k->log;
+    cold_let_go(k);
+    l->core->cold_reads--;
+    mem_free(l->core->mem, k, sizeof(*k));
+    log_unref(l);
+}
+
+/* The answer is told in the next turn. */
+static void cold_answer(struct cold_read *k, enum kafka_error error)
+{
+    struct log_read *r = k->r;
+    assert(r != NULL && r->cold == k);
+    r->cold = NULL;
+    r->error = error;
+    list_remove(&r->link);
+    list_push_back(&k->log->core->reads_completed, &r->link);
+    k->r = NULL;
+}
+
+void reads_refuse(struct log *l, enum kafka_error error)
+{
+    struct list *at;
+    while ((at = list_first(&l->reads)) != NULL) {
+        struct log_read *r = container_of(at, struct log_read, link);
+        cold_answer(r->cold, error); /* the block ends when its read does */
+    }
+}
+
+/* Where in segment s to begin looking for the offset. 0 or -errno. */
+static int cold_locate(struct cold_read *k)
+{
+    struct log *l = k->log;
+    int64_t offset = k->r->offset;
+    const struct read_hint *hint = read_hint(l, offset);
+    if (hint->log == l && hint->offset == offset && hint->segment_base == k->segment->base &&
+        hint->position < k->segment->written) {
+        k->position = hint->position;
+        return 0;
+    }
+    int fd = segment_fd(l, k->segment, FILE_INDEX);
+    if (fd < 0)
+        return fd;
+    struct index_entry found;
+    int error =
+        index_lookup(l->core->io, fd, k->segment->base, k->segment->behind.entries, offset, &found);
+    k->position = found.position < k->segment->written ? found.position : 0;
+    return error;
+}
+
+/* Reads a block of at least size bytes from position. False: it could not be started. */
+static bool cold_read_block(struct cold_read *k, uint32_t size)
+{
+    struct log *l = k->log;
+    struct segment *s = k->segment;
+    assert(k->position < s->written);
+    uint32_t want = MIN(MAX(size, READ_BLOCK_MIN), MAX(size, READ_BLOCK_BYTES));
+    want = MIN(want, s->written - k->position);
+    if (k->block != NULL && k->block->capacity < want) {
+        block_release(k->block);
+        k->block = NULL;
+    }
+    if (k->block == NULL)
+        k->block = block_take(l->core, want);
+    int fd = segment_fd(l, s, FILE_LOG);
+    if (k->block == NULL || fd < 0)
+        return false;
+    k->iov = (struct iovec){k->block->data, want};
+    k->rw = (struct io_rw){.fd = fd, .iov = &k->iov, .iov_count = 1, .offset = k->position};
+    op_init(&k->rw.op, cold_done);
+    l->core->stats.disk_reads++;
+    io_read(l->core->io, &k->rw);
+    return true;
+}
+
+/* Begins in the segment that would hold the offset, or in the first one behind it with data. */
+static bool cold_enter(struct cold_read *k, uint32_t index)
+{
+    struct log *l = k->log;
+    for (; index < l->segments_count; index++) {
+        struct segment *s = l->segments[index];
+        if (s->written == 0)
+            continue;
+        if (k->segment != NULL)
+            segment_unuse(l, k->segment);
+        k->segment = s;
+        segment_use(s);
+        k->position = 0;
+        if (s->base <= k->r->offset && cold_locate(k) != 0)
+            k->position = 0; /* without an index it takes longer */
+        return cold_read_block(k, MIN(k->r->max_bytes, READ_BLOCK_BYTES));
+    }
+    return false;
+}
+
+struct cold_walk {
+    const uint8_t *begin; /* of the first batch that is answered */
+    uint32_t size;        /* of all that are */
+    uint32_t at;          /* how far the block was looked at */
+    uint32_t want;        /* the batch at `at` has so many bytes, more than are here */
+    int64_t next_offset;
+    bool corrupt;
+    bool full; /* it ended because something did not fit or may not be seen */
+};
+
+/* What of the block answers the read. */
+static void cold_walk(const struct cold_read *k, uint32_t got, int64_t end, struct cold_walk *w)
+{
+    const struct log_read *r = k->r;
+    *w = (struct cold_walk){.next_offset = r->offset};
+    while (w->at < got && !w->full) {
+        struct batch_header h;
+        const uint8_t *batch = k->block->data + w->at;
+        enum batch_peek peek = batch_peek(batch, got - w->at, &h);
+        if (peek == BATCH_PARTIAL) {
+            w->want = MAX(h.size, (uint32_t)BATCH_HEADER_SIZE);
+            return;
+        }
+        w->corrupt = peek == BATCH_MALFORMED;
+        if (w->corrupt)
+            return;
+        int64_t last = peek == BATCH_OLD ? h.base_offset : batch_last_offset(&h);
+        if (last >= r->offset) {
+            bool fits = (uint64_t)w->size + h.size <= r->max_bytes ||
+                        (w->size == 0 && r->whole_first_batch);
+            w->full = last >= end || !fits;
+            w->corrupt = !w->full && (last < w->next_offset ||
+                                      (peek == BATCH_WHOLE && !batch_crc_matches(batch, h.size)));
+            if (w->full || w->corrupt)
+                return;
+            if (w->size == 0)
+                w->begin = batch;
+            w->size += h.size;
+            w->next_offset = last + 1;
+        }
+        w->at += h.size;
+    }
+}
+
+static void cold_trace_corrupt(const struct cold_read *k, uint32_t at, const char *what)
+{
+    trace_line(k->log->core->trace, TRACE_LOG, TRACE_ERROR,
+               "%s/%s: segment %" PRId64 " is damaged at byte %" PRIu32 ": %s", k->log->dir->path,
+               k->log->folder, k->segment->base, k->position + at, what);
+}
+
+/* Lends what was found and remembers where it ended. */
+static void cold_deliver(struct cold_read *k, const struct cold_walk *w)
+{
+    struct log *l = k->log;
+    struct read_hint *hint = read_hint(l, w->next_offset);
+    *hint = (struct read_hint){l, w->next_offset, k->segment->base, k->position + w->at};
+    read_lend(k->r, w->begin, w->size, k->block);
+    k->block = NULL; /* its reference went to the piece */
+    cold_answer(k, KE_NONE);
+}
+
+/* A block has come: answers, or reads on. */
+static void cold_step(struct cold_read *k, int32_t got)
+{
+    struct log *l = k->log;
+    struct cold_walk w;
+    int64_t end = log_readable_end(l, k->r->isolation);
+    cold_walk(k, (uint32_t)MAX(got, 0), end, &w);
+    if (got <= 0 || (w.corrupt && w.size == 0)) {
+        cold_trace_corrupt(k, w.at, got < 0 ? strerror(-got) : "not a record batch");
+        l->core->stats.rot++;
+        cold_answer(k, KE_CORRUPT_MESSAGE);
+        return;
+    }
+    if (w.size > 0) {
+        cold_deliver(k, &w);
+        return;
+    }
+    if (w.full || ++k->rounds > COLD_ROUNDS_MAX) {
+        cold_answer(k, KE_NONE); /* nothing that may be seen, or that fits */
+        return;
+    }
+    k->position += w.at;
+    bool more = k->position < k->segment->written;
+    if (more && w.want > k->segment->written - k->position) {
+        cold_trace_corrupt(k, 0, "the last batch is cut");
+        l->core->stats.rot++;
+        cold_answer(k, KE_CORRUPT_MESSAGE);
+    } else if (more ? !cold_read_block(k, MAX(w.want, MIN(k->r->max_bytes, READ_BLOCK_BYTES)))
+                    : !cold_enter(k, segment_find(l, k->segment->base) + 1)) {
+        cold_answer(k, more ? KE_KAFKA_STORAGE_ERROR : KE_NONE);
+    }
+}
+
+static void cold_done(struct op *op)
+{
+    struct cold_read *k = container_of(op, struct cold_read, rw.op);
+    if (k->r != NULL && k->log->core->phase.now == PHASE_STOPPED)
+        cold_answer(k, KE_KAFKA_STORAGE_ERROR);
+    if (k->r != NULL)
+        cold_step(k, op->result);
+    if (k->r == NULL)
+        cold_end(k);
+}
+
+static bool read_disk(struct log *l, struct log_read *r)
+{
+    struct cold_read *k = mem_zalloc(l->core->mem, sizeof(*k));
+    if (k == NULL) {
+        r->error = KE_KAFKA_STORAGE_ERROR;
+        return true;
+    }
+    k->log = l;
+    k->r = r;
+    r->cold = k;
+    log_ref(l);
+    l->core->cold_reads++;
+    list_push_back(&l->reads, &r->link);
+    if (cold_enter(k, segment_find(l, r->offset)))
+        return false;
+    list_remove(&r->link);
+    r->cold = NULL;
+    r->error = KE_KAFKA_STORAGE_ERROR;
+    cold_end(k);
+    return true;
+}
+
+/* ---- both ------------------------------------------------------------------------------------ */
+
+bool log_read(struct log *l, struct log_read *r)
+{
+    assert(r->done != NULL);
+    r->log = l;
+    r->cold = NULL;
+    list_init(&r->link);
+    r->error = KE_NONE;
+    r->pieces_count = r->bytes = 0;
+    r->high_watermark = l->high_watermark;
+    r->last_stable_offset = log_last_stable_offset(l);
+    r->start_offset = l->start_offset;
+    if (l->state.now != LOG_OPEN) {
+        r->error = KE_KAFKA_STORAGE_ERROR;
+        return true;
+    }
+    if (r->offset < l->start_offset || r->offset > l->end_offset) {
+        r->error = KE_OFFSET_OUT_OF_RANGE;
+        return true;
+    }
+    int64_t end = log_readable_end(l, r->isolation);
+    if (r->offset >= end)
+        return true;
+    if (l->tail.count > 0 &&
+        (r->offset >= tail_at(&l->tail, 0)->base_offset || r->offset >= l->written_end)) {
+        read_memory(l, r, end);
+        return true;
+    }
+    return read_disk(l, r);
+}
+
+void log_read_release(struct log_core *c, struct log_read *r)
+{
+    assert(r->cold == NULL);
+    for (uint32_t i = 0; i < r->pieces_count; i++) {
+        assert(r->pieces[i].block->core == c);
+        block_release(r->pieces[i].block);
+    }
+    r->pieces_count = r->bytes = 0;
+}

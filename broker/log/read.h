@@ -1,0 +1,10 @@
+/* Reads that go to disk; see read.c. */
+#ifndef BROKER_LOG_READ_H
+#define BROKER_LOG_READ_H
+
+#include "broker/log/log_priv.h"
+
+/* Every read of l under way ends with this error (log deleted or failed). */
+void reads_refuse(struct log *l, enum kafka_error error);
+
+#endif

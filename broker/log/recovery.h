@@ -1,0 +1,11 @@
+/* What the WAL proves, laid over the segments; see recovery.c. */
+#ifndef BROKER_LOG_RECOVERY_H
+#define BROKER_LOG_RECOVERY_H
+
+#include "broker/log/log_priv.h"
+
+NODISCARD int recovery_run(struct log_core *c);
+/* WAL files that no core of this configuration will write over. */
+void recovery_remove_old(struct log_dir *d);
+
+#endif

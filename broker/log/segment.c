@@ -1,0 +1,227 @@
+/* The segments of a log: a list in offset order whose last one is active, and their open files.
+ *
+ *   segment_add ─▶ in memory only ─▶ created (flush.c) ─▶ sealed ─▶ removed (retention.c)
+ *                  takes batches     written, indexed     complete   .deleted, then gone
+ *
+ * When to begin a new one is Kafka's decision, taken at append:
+ *   size + batch > segment.bytes, or an index is full, or offsets would not fit 31 bits, or the
+ *   batch's timestamp is segment.ms - jitter later than the first batch's (by the clock when there
+ *   are no timestamps).
+ *
+ * Files are opened when needed and kept open in least-recently-used order, at most FILES_OPEN_MAX
+ * sets per core: idle partitions hold no file descriptor.
+ *
+ * Invariants
+ *  1. bases ascend strictly; segment i holds offsets [base i, base i+1).
+ *  2. A segment in use (users > 0) is neither closed nor freed. */
+#include "broker/log/segment.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "broker/log/index.h"
+#include "broker/log/path.h"
+#include "broker/log/producer.h"
+
+const char *const segment_suffixes[SEGMENT_FILES] = {".log", ".index", ".timeindex"};
+
+static bool segments_grow(struct log *l)
+{
+    if (l->segments_count < l->segments_room)
+        return true;
+    uint32_t room = l->segments_room == 0 ? 1 : l->segments_room * 2;
+    struct segment **grown = mem_realloc(l->core->mem, l->segments,
+                                         l->segments_room * sizeof(*grown), room * sizeof(*grown));
+    if (grown == NULL)
+        return false;
+    l->segments = grown;
+    l->segments_room = room;
+    return true;
+}
+
+struct segment *segment_add(struct log *l, int64_t base)
+{
+    const struct topic_config *t = log_config(l);
+    assert(base >= 0);
+    assert(l->segments_count == 0 || segment_active(l)->base < base);
+    if (!segments_grow(l))
+        return NULL;
+    struct segment *s = mem_zalloc(l->core->mem, sizeof(*s));
+    if (s == NULL)
+        return NULL;
+    s->base = base;
+    s->first_timestamp = NO_TIMESTAMP;
+    s->created_ms = io_wall_ms(l->core->io);
+    int64_t jitter_max = MIN(t->segment_jitter_ms, t->segment_ms);
+    if (jitter_max > 0)
+        s->jitter_ms = (int64_t)(io_random(l->core->io) % (uint64_t)jitter_max);
+    index_cursor_init(&s->ahead);
+    index_cursor_init(&s->behind);
+    s->loaded = true; /* nothing there that would have to be */
+    s->synced = true;
+    l->segments[l->segments_count++] = s;
+    return s;
+}
+
+static bool segment_waited(const struct log *l, const struct segment *s, int64_t max_timestamp)
+{
+    int64_t waited = s->first_timestamp >= 0 ? max_timestamp - s->first_timestamp
+                                             : io_wall_ms(l->core->io) - s->created_ms;
+    return waited > log_config(l)->segment_ms - s->jitter_ms;
+}
+
+static bool segment_should_roll(const struct log *l, const struct segment *s,
+                                const struct batch_header *h)
+{
+    const struct topic_config *t = log_config(l);
+    assert(h->size <= (uint32_t)t->segment_bytes);
+    if (s->size == 0)
+        return false;
+    return s->size > (uint32_t)t->segment_bytes - h->size ||
+           segment_waited(l, s, h->max_timestamp) ||
+           s->ahead.entries >= index_entries_max(t->segment_index_bytes) ||
+           s->ahead.times + 1 >= time_entries_max(t->segment_index_bytes) ||
+           batch_last_offset(h) - s->base > INT32_MAX;
+}
+
+bool segment_roll(struct log *l)
+{
+    struct segment *s = segment_active(l);
+    if (s->size == 0)
+        return true;
+    s = segment_add(l, l->end_offset);
+    if (s == NULL)
+        return false;
+    if (l->producers != NULL) /* without memory for it there is just no snapshot here */
+        s->snapshot = producers_encode(l, l->end_offset, &s->snapshot_size);
+    return true;
+}
+
+struct segment *segment_for_append(struct log *l, const struct batch_header *h)
+{
+    assert(h->base_offset == l->end_offset);
+    if (segment_should_roll(l, segment_active(l), h) && !segment_roll(l))
+        return NULL;
+    return segment_active(l);
+}
+
+uint32_t segment_find(const struct log *l, int64_t offset)
+{
+    assert(l->segments_count > 0);
+    uint32_t low = 0, high = l->segments_count; /* the first with base > offset */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (l->segments[middle]->base <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low == 0 ? 0 : low - 1;
+}
+
+static void segment_drop_snapshot(struct log_core *c, struct segment *s)
+{
+    mem_free(c->mem, s->snapshot, s->snapshot_size);
+    s->snapshot = NULL;
+    s->snapshot_size = 0;
+}
+
+static void segment_free(struct log_core *c, struct segment *s)
+{
+    assert(s->users == 0);
+    segment_close(c, s);
+    segment_drop_snapshot(c, s);
+    mem_free(c->mem, s, sizeof(*s));
+}
+
+void segment_use(struct segment *s)
+{
+    s->users++;
+    if (s->files != NULL)
+        list_remove(&s->files->lru); /* not a candidate for closing */
+}
+
+void segment_unuse(struct log *l, struct segment *s)
+{
+    assert(s->users > 0);
+    s->users--;
+    if (s->users > 0)
+        return;
+    if (s->removed)
+        segment_free(l->core, s);
+    else if (s->files != NULL)
+        list_push_back(&l->core->files_lru, &s->files->lru);
+}
+
+void segment_remove_first(struct log *l)
+{
+    assert(l->segments_count > 1);
+    struct segment *s = l->segments[0];
+    memmove(&l->segments[0], &l->segments[1], (l->segments_count - 1) * sizeof(s));
+    l->segments_count--;
+    assert(l->writing > 0);
+    l->writing--;
+    l->size_bytes -= s->size;
+    s->removed = true;
+    if (s->users == 0)
+        segment_free(l->core, s);
+}
+
+void segments_free(struct log *l)
+{
+    for (uint32_t i = 0; i < l->segments_count; i++)
+        segment_free(l->core, l->segments[i]);
+    mem_free(l->core->mem, l->segments, l->segments_room * sizeof(struct segment *));
+    l->segments = NULL;
+    l->segments_count = l->segments_room = 0;
+}
+
+/* ---- open files ------------------------------------------------------------------------------ */
+
+void segment_close(struct log_core *c, struct segment *s)
+{
+    if (s->files == NULL)
+        return;
+    assert(s->users == 0);
+    for (uint32_t i = 0; i < SEGMENT_FILES; i++)
+        if (s->files->fd[i] >= 0)
+            io_close(c->io, s->files->fd[i]);
+    list_remove(&s->files->lru);
+    mem_free(c->mem, s->files, sizeof(*s->files));
+    s->files = NULL;
+    assert(c->files_open > 0);
+    c->files_open--;
+}
+
+static int files_make(struct log_core *c, struct segment *s)
+{
+    struct list *oldest = list_first(&c->files_lru);
+    if (c->files_open >= FILES_OPEN_MAX && oldest != NULL)
+        segment_close(c, container_of(oldest, struct segment_files, lru)->segment);
+    s->files = mem_alloc(c->mem, sizeof(*s->files));
+    if (s->files == NULL)
+        return -ENOMEM;
+    *s->files = (struct segment_files){.segment = s, .fd = {-1, -1, -1}};
+    list_init(&s->files->lru);
+    c->files_open++;
+    return 0;
+}
+
+int segment_fd(struct log *l, struct segment *s, enum segment_file which)
+{
+    struct log_core *c = l->core;
+    assert(s->users > 0);
+    assert(which < SEGMENT_FILES);
+    int error = s->files == NULL ? files_make(c, s) : 0;
+    if (error != 0)
+        return error;
+    int *fd = &s->files->fd[which];
+    if (*fd >= 0)
+        return *fd;
+    char path[PATH_ROOM];
+    path_segment(path, l->dir->path, l->folder, s->base, segment_suffixes[which]);
+    bool derived = which != FILE_LOG; /* may be made anew */
+    uint32_t flags = IO_READ | IO_WRITE | (derived || !s->created ? IO_CREATE : 0);
+    *fd = io_open(c->io, path, flags);
+    return *fd;
+}

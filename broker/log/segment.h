@@ -1,0 +1,32 @@
+/* Segments: the list of a log, when a new one begins, and their open files; see segment.c. */
+#ifndef BROKER_LOG_SEGMENT_H
+#define BROKER_LOG_SEGMENT_H
+
+#include "broker/log/log_priv.h"
+
+/* In memory only; the flusher makes its files. NULL over budget. */
+NODISCARD struct segment *segment_add(struct log *l, int64_t base);
+/* The active segment, after rolling if this batch (its base offset set) asks for it. NULL over
+ * budget; then nothing has changed. */
+NODISCARD struct segment *segment_for_append(struct log *l, const struct batch_header *h);
+/* A new active segment at the end offset, if the active one holds anything. */
+NODISCARD bool segment_roll(struct log *l);
+static inline struct segment *segment_active(const struct log *l)
+{
+    assert(l->segments_count > 0);
+    return l->segments[l->segments_count - 1];
+}
+/* Index of the segment that would hold offset; the first one for offsets before it. */
+uint32_t segment_find(const struct log *l, int64_t offset);
+/* Takes the oldest one out of the list (it is freed when its last user lets go). */
+void segment_remove_first(struct log *l);
+void segment_use(struct segment *s);
+void segment_unuse(struct log *l, struct segment *s);
+void segments_free(struct log *l);
+
+/* fd of one of its files, opened if need be; -errno. Valid while the caller uses the segment. */
+NODISCARD int segment_fd(struct log *l, struct segment *s, enum segment_file which);
+void segment_close(struct log_core *c, struct segment *s);
+extern const char *const segment_suffixes[SEGMENT_FILES];
+
+#endif

@@ -1,0 +1,632 @@
+/* The write-ahead log of one core in one log directory: how an append becomes durable.
+ *
+ *   wal_reserve/commit     wal_turn                 completion
+ *   open group ──────────▶ closed groups ─────────▶ flying groups ─────────▶ appends done
+ *   (takes entries)        (wait their turn)        (one write)              logs' durable_end
+ * moves
+ *
+ *   wal-C-0  │hdr│ group │ group │ ... │      files are written over in turn; the one that comes
+ *   wal-C-1  │hdr│ group │ ...              ◀ next must first be "settled": every log with data in
+ *   wal-C-2  │hdr│ older generation data      it has flushed and synced its segments (flush.c)
+ *
+ * Everything that came while a write was in flight leaves with the next one: group commit whose
+ * cost is per core, not per partition. Files are made when the one before is half full, and zeroed
+ * in the background so that their extents are written ones; before that they are only slower.
+ *
+ * Invariants
+ *  1. One write at a time. Groups leave in the order they were opened, sequence ascending by one.
+ *  2. A group lies in one chunk and in one file.
+ *  3. A file is begun only with holders == 0, and it is the oldest one.
+ *  4. A log with an unsettled entry in file serial s holds a serial <= s.
+ *  5. The header block of a file leaves in the same write as its first group, so a file whose
+ * header is lost holds nothing that was acknowledged.
+ *
+ * Failure: a failed write or sync fails the directory, once, for good (dir_fail). No space for a
+ * new file: the files that are there go on in turn; with one alone, appends wait (and then are
+ * refused for want of room) until there is space. */
+#include "broker/log/log_priv.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "broker/log/dir.h"
+#include "broker/log/path.h"
+#include "core/crc32c.h"
+
+static const struct state_table wal_states = {
+    .name = "wal",
+    .names = (const char *const[]){"closed", "idle", "writing", "syncing", "stalled", "failed"},
+    .states_count = 6,
+    .allowed = {[WAL_CLOSED] = 1u << WAL_IDLE | 1u << WAL_FAILED,
+                [WAL_IDLE] = 1u << WAL_WRITING | 1u << WAL_STALLED | 1u << WAL_FAILED,
+                [WAL_WRITING] = 1u << WAL_IDLE | 1u << WAL_SYNCING | 1u << WAL_FAILED,
+                [WAL_SYNCING] = 1u << WAL_IDLE | 1u << WAL_FAILED,
+                [WAL_STALLED] = 1u << WAL_WRITING | 1u << WAL_FAILED,
+                [WAL_FAILED] = 0},
+};
+
+static void wal_written(struct op *op);
+static void wal_synced(struct op *op);
+static void wal_zeroed(struct op *op);
+
+static struct log_core *wal_core(const struct wal *w)
+{
+    return w->dir->core;
+}
+
+static uint64_t wal_file_bytes(const struct wal *w)
+{
+    return wal_core(w)->config.wal_file_bytes;
+}
+
+uint64_t wal_payload_max(const struct wal *w)
+{
+    uint64_t overhead = 2 * WAL_BLOCK + sizeof(struct wal_group_header) + sizeof(struct wal_entry);
+    assert(wal_file_bytes(w) > overhead);
+    return MIN(wal_file_bytes(w) - overhead, (uint64_t)TAIL_SIZE_MASK / 2);
+}
+
+int wal_init(struct wal *w, struct log_dir *d)
+{
+    *w = (struct wal){.dir = d, .direct = d->probe.direct};
+    list_init(&w->closed);
+    list_init(&w->flying);
+    list_init(&w->unsettled);
+    for (uint32_t i = 0; i < WAL_FILES_MAX; i++)
+        w->files[i] = (struct wal_file){.fd = -1, .number = i};
+    op_init(&w->rw.op, wal_written);
+    op_init(&w->sync.op, wal_synced);
+    op_init(&w->zero_rw.op, wal_zeroed);
+    w->header_block = mem_pages(d->core->mem, WAL_BLOCK);
+    return w->header_block == NULL ? -ENOMEM : 0;
+}
+
+static void wal_drop_zero_block(struct wal *w)
+{
+    assert(!w->zero_rw.op.armed);
+    if (w->zero_block != NULL)
+        mem_pages_free(wal_core(w)->mem, w->zero_block, WAL_ZERO_BYTES);
+    w->zero_block = NULL;
+}
+
+bool wal_busy(const struct wal *w)
+{
+    return w->rw.op.armed || w->sync.op.armed || w->zero_rw.op.armed;
+}
+
+static void wal_drop_groups(struct wal *w, struct list *groups)
+{
+    struct list *l;
+    while ((l = list_pop_front(groups)) != NULL)
+        pool_release(&wal_core(w)->groups, container_of(l, struct wal_group, link));
+}
+
+void wal_free(struct wal *w)
+{
+    if (w->dir == NULL)
+        return;
+    assert(!w->rw.op.armed && !w->sync.op.armed);
+    wal_drop_groups(w, &w->closed);
+    wal_drop_groups(w, &w->flying);
+    if (w->open != NULL)
+        pool_release(&wal_core(w)->groups, w->open);
+    w->open = NULL;
+    wal_drop_zero_block(w);
+    for (uint32_t i = 0; i < WAL_FILES_MAX; i++)
+        if (w->files[i].fd >= 0)
+            io_close(wal_core(w)->io, w->files[i].fd);
+    if (w->header_block != NULL)
+        mem_pages_free(wal_core(w)->mem, w->header_block, WAL_BLOCK);
+    *w = (struct wal){0};
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+/* Makes file n, or takes over one of the right size that is there. 0 or -errno. */
+static int wal_file_open(struct wal *w, uint32_t n)
+{
+    struct log_core *c = wal_core(w);
+    struct wal_file *f = &w->files[n];
+    assert(n < c->config.wal_files_count && f->fd < 0);
+    char path[PATH_ROOM];
+    path_wal(path, w->dir->path, c->config.core, n);
+    struct io_stat st;
+    bool there = io_stat(c->io, path, &st) == 0 && st.size == wal_file_bytes(w);
+    uint32_t flags = IO_READ | IO_WRITE | IO_CREATE | (w->direct ? IO_DIRECT : 0);
+    int fd = io_open(c->io, path, there ? flags : flags | IO_TRUNC);
+    if (fd < 0)
+        return fd;
+    int error = there ? 0 : io_allocate(c->io, fd, wal_file_bytes(w));
+    if (error == 0 && !there)
+        error = io_fdatasync(c->io, fd);
+    if (error == 0 && !there)
+        error = io_sync_directory(c->io, w->dir->path);
+    if (error != 0) {
+        io_close(c->io, fd);
+        if (!there)
+            dir_remove_file(w->dir, path);
+        return error;
+    }
+    f->fd = fd;
+    f->zeroed = there ? wal_file_bytes(w) : 0;
+    w->files_count = MAX(w->files_count, n + 1);
+    return 0;
+}
+
+static void wal_fill_header(struct wal *w, uint64_t start_sequence)
+{
+    struct log_core *c = wal_core(w);
+    struct wal_file_header *h = (void *)w->header_block;
+    memset(w->header_block, 0, WAL_BLOCK);
+    *h = (struct wal_file_header){
+        .magic = WAL_MAGIC,
+        .version = WAL_VERSION,
+        .generation = w->generation,
+        .start_sequence = start_sequence,
+        .file_bytes = wal_file_bytes(w),
+        .start_crc = w->crc,
+        .number = w->current,
+        .core = c->config.core,
+        .cores_count = c->config.cores_count,
+    };
+    h->crc = crc32c(0, h, offsetof(struct wal_file_header, crc));
+}
+
+/* Files of an earlier, larger configuration. */
+static void wal_remove_extra(struct wal *w)
+{
+    struct log_core *c = wal_core(w);
+    for (uint32_t n = c->config.wal_files_count; n < WAL_FILES_MAX; n++) {
+        char path[PATH_ROOM];
+        path_wal(path, w->dir->path, c->config.core, n);
+        dir_remove_file(w->dir, path); /* most are not there */
+    }
+}
+
+int wal_begin(struct wal *w, uint64_t generation)
+{
+    struct log_core *c = wal_core(w);
+    assert(w->state.now == WAL_CLOSED);
+    assert(generation > 0);
+    wal_remove_extra(w);
+    int error = wal_file_open(w, 0);
+    if (error != 0)
+        return error;
+    w->generation = generation;
+    w->sequence = 0;
+    w->crc = (uint32_t)io_random(c->io); /* nothing of another life can continue this chain */
+    w->serial = 1;
+    w->current = 0;
+    w->files[0].serial = 1;
+    w->position = WAL_BLOCK;
+    wal_fill_header(w, 1);
+    int64_t written = io_pwrite(c->io, w->files[0].fd, w->header_block, WAL_BLOCK, 0);
+    if (written != WAL_BLOCK)
+        return written < 0 ? (int)written : -EIO;
+    error = io_fdatasync(c->io, w->files[0].fd);
+    if (error == 0)
+        state_move(&w->state, &wal_states, WAL_IDLE);
+    return error;
+}
+
+/* ---- appending ------------------------------------------------------------------------------- */
+
+static void wal_close_group(struct wal *w)
+{
+    struct wal_group *g = w->open;
+    assert(g != NULL && g->entries > 0);
+    struct wal_group_header *h = (void *)(g->chunk->block.data + g->start);
+    uint32_t length = wal_padded(g->used, WAL_BLOCK);
+    memset((uint8_t *)h + g->used, 0, length - g->used);
+    *h = (struct wal_group_header){
+        .magic = WAL_GROUP_MAGIC,
+        .version = WAL_VERSION,
+        .length = length,
+        .used = g->used,
+        .entries = g->entries,
+        .entries_crc = g->entries_crc,
+    };
+    g->chunk->used = g->start + length;
+    g->chunk->unwritten++;
+    w->open = NULL;
+    list_push_back(&w->closed, &g->link);
+}
+
+/* An open group, empty or with room for need bytes more. */
+static struct wal_group *wal_open_group(struct wal *w, uint32_t need)
+{
+    struct wal_group *g = w->open;
+    if (g != NULL && g->entries > 0 &&
+        (uint64_t)g->start + g->used + need > g->chunk->block.capacity) {
+        wal_close_group(w);
+        g = NULL;
+    }
+    if (g != NULL)
+        return g;
+    g = pool_acquire(&wal_core(w)->groups);
+    if (g == NULL)
+        return NULL;
+    *g = (struct wal_group){0};
+    list_init(&g->link);
+    list_init(&g->appends);
+    list_init(&g->deletes);
+    w->open = g;
+    return g;
+}
+
+uint8_t *wal_reserve(struct wal *w, uint32_t size)
+{
+    assert(w->state.now != WAL_CLOSED && w->state.now != WAL_FAILED);
+    assert(size <= wal_payload_max(w));
+    uint32_t need = (uint32_t)sizeof(struct wal_entry) + wal_padded(size, WAL_ENTRY_ALIGN);
+    uint32_t header = (uint32_t)sizeof(struct wal_group_header);
+    struct wal_group *g = wal_open_group(w, need);
+    if (g == NULL)
+        return NULL;
+    if (g->entries == 0) { /* where it begins is still open */
+        struct chunk *k = w->chunk;
+        if (k == NULL || (uint64_t)k->used + header + need > k->block.capacity) {
+            if (k != NULL)
+                chunk_seal(k);
+            uint32_t capacity = MAX(CHUNK_BYTES, wal_padded(header + need, WAL_BLOCK));
+            k = w->chunk = chunk_take(wal_core(w), capacity, false);
+        }
+        if (k == NULL)
+            return NULL;
+        g->chunk = k;
+        g->start = k->used;
+        g->used = header;
+    }
+    return g->chunk->block.data + g->start + g->used + sizeof(struct wal_entry);
+}
+
+uint32_t wal_commit(struct wal *w, struct wal_entry *entry)
+{
+    struct wal_group *g = w->open;
+    assert(g != NULL && g->chunk != NULL);
+    uint32_t position = g->start + g->used;
+    uint32_t padded = wal_padded(entry->length, WAL_ENTRY_ALIGN);
+    assert((uint64_t)position + sizeof(*entry) + padded <= g->chunk->block.capacity);
+    uint8_t *at = g->chunk->block.data + position;
+    entry->crc = crc32c(0, &entry->type,
+                        offsetof(struct wal_entry, slot) - offsetof(struct wal_entry, type));
+    memcpy(at, entry, sizeof(*entry));
+    memset(at + sizeof(*entry) + entry->length, 0, padded - entry->length);
+    g->entries_crc = crc32c(g->entries_crc, &entry->crc, sizeof(entry->crc));
+    g->entries++;
+    g->used += (uint32_t)sizeof(*entry) + padded;
+    return position;
+}
+
+struct wal_group *wal_last_group(struct wal *w)
+{
+    if (w->open != NULL && w->open->entries > 0)
+        return w->open;
+    if (!list_empty(&w->closed))
+        return container_of(w->closed.prev, struct wal_group, link);
+    if (!list_empty(&w->flying))
+        return container_of(w->flying.prev, struct wal_group, link);
+    return NULL;
+}
+
+/* ---- who still needs a file ------------------------------------------------------------------ */
+
+void wal_hold(struct wal *w, struct log *l)
+{
+    assert(l->dir == w->dir);
+    if (l->settle_serial != 0)
+        return;
+    assert(list_empty(&l->settle_link));
+    l->settle_serial = w->serial;
+    w->files[w->current].holders++;
+    list_push_back(&w->unsettled, &l->settle_link);
+}
+
+void wal_unhold(struct wal *w, uint64_t serial)
+{
+    assert(serial > 0);
+    for (uint32_t i = 0; i < w->files_count; i++) {
+        struct wal_file *f = &w->files[i];
+        if (f->serial != serial)
+            continue;
+        assert(f->holders > 0);
+        f->holders--;
+        return;
+    }
+    assert(false); /* invariant 3: a held file is not begun anew */
+}
+
+static uint32_t wal_next_number(const struct wal *w)
+{
+    /* While there are files to be made they come first; then round and round. */
+    return w->current + 1 < w->files_count ? w->current + 1 : 0;
+}
+
+uint64_t wal_wants_settled(const struct wal *w)
+{
+    if (w->state.now == WAL_CLOSED || w->state.now == WAL_FAILED)
+        return 0;
+    if (w->files_count < wal_core(w)->config.wal_files_count && w->dir->state.now == DIR_OK)
+        return 0; /* the next file will be a new one */
+    const struct wal_file *next = &w->files[wal_next_number(w)];
+    return next->holders > 0 ? next->serial : 0;
+}
+
+/* ---- background: the next file --------------------------------------------------------------- */
+
+static void wal_zero_next(struct wal *w)
+{
+    struct log_core *c = wal_core(w);
+    struct wal_file *f = &w->files[wal_next_number(w)];
+    if (w->zero_rw.op.armed)
+        return;
+    if (f->number == w->current || f->serial != 0 || f->zeroed >= wal_file_bytes(w)) {
+        wal_drop_zero_block(w);
+        return;
+    }
+    if (w->zero_block == NULL) {
+        w->zero_block = mem_pages(c->mem, WAL_ZERO_BYTES);
+        if (w->zero_block == NULL)
+            return; /* it will do without */
+        memset(w->zero_block, 0, WAL_ZERO_BYTES);
+    }
+    uint64_t size = MIN((uint64_t)WAL_ZERO_BYTES, wal_file_bytes(w) - f->zeroed);
+    w->zero_file = f->number;
+    w->zero_iov = (struct iovec){w->zero_block, size};
+    w->zero_rw.fd = f->fd;
+    w->zero_rw.iov = &w->zero_iov;
+    w->zero_rw.iov_count = 1;
+    w->zero_rw.flags = 0;
+    w->zero_rw.offset = f->zeroed;
+    io_write(c->io, &w->zero_rw);
+}
+
+static void wal_zeroed(struct op *op)
+{
+    struct wal *w = container_of(op, struct wal, zero_rw.op);
+    assert(w->zero_file < WAL_FILES_MAX);
+    if (op->result < 0) { /* allocated space cannot be written: the device is bad */
+        dir_fail(w->dir, op->result, "zeroing a WAL file");
+        return;
+    }
+    w->files[w->zero_file].zeroed += (uint64_t)op->result;
+}
+
+/* Makes the next file once this one is half full, and zeroes it. */
+static void wal_prepare(struct wal *w)
+{
+    struct log_core *c = wal_core(w);
+    bool make = w->files_count < c->config.wal_files_count && w->dir->state.now == DIR_OK &&
+                w->position > wal_file_bytes(w) / 2 && w->current + 1 == w->files_count;
+    if (make) {
+        int error = wal_file_open(w, w->files_count);
+        if (error == -ENOSPC || error == -EDQUOT)
+            dir_full(w->dir);
+        else if (error != 0)
+            dir_fail(w->dir, error, "making a WAL file");
+    }
+    if (w->state.now != WAL_FAILED && w->files_count > 1)
+        wal_zero_next(w);
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+/* Turns to the next file. false: it is not free yet. */
+static bool wal_next_file(struct wal *w)
+{
+    uint32_t n = wal_next_number(w);
+    struct wal_file *f = &w->files[n];
+    if (n == w->current || f->holders > 0 || f->fd < 0)
+        return false;
+    if (w->zero_rw.op.armed && w->zero_file == n)
+        return false; /* a zero could land on a group */
+    w->current = n;
+    w->serial++;
+    f->serial = w->serial;
+    w->position = 0;
+    return true;
+}
+
+static void wal_seal_group(struct wal *w, struct wal_group *g, uint64_t first_of_write)
+{
+    struct wal_group_header *h = (void *)(g->chunk->block.data + g->start);
+    assert(h->magic == WAL_GROUP_MAGIC);
+    h->generation = w->generation;
+    h->sequence = ++w->sequence;
+    h->first_of_write = first_of_write;
+    h->wall_ms = io_wall_ms(wal_core(w)->io);
+    h->previous_crc = w->crc;
+    h->crc = crc32c(0, h, offsetof(struct wal_group_header, crc));
+    w->crc = h->crc;
+}
+
+static uint32_t group_length(const struct wal_group *g)
+{
+    return wal_padded(g->used, WAL_BLOCK);
+}
+
+static void wal_write(struct wal *w)
+{
+    struct log_core *c = wal_core(w);
+    struct wal_group *first = container_of(list_first(&w->closed), struct wal_group, link);
+    if (w->position + group_length(first) > wal_file_bytes(w) && !wal_next_file(w)) {
+        if (w->state.now != WAL_STALLED)
+            state_move(&w->state, &wal_states, WAL_STALLED);
+        return;
+    }
+    uint32_t iov_count = 0;
+    w->rw.offset = w->position;
+    w->expected = 0;
+    if (w->position == 0) { /* invariant 5 */
+        wal_fill_header(w, w->sequence + 1);
+        w->iov[iov_count++] = (struct iovec){w->header_block, WAL_BLOCK};
+        w->position = w->expected = WAL_BLOCK;
+    }
+    uint64_t first_of_write = w->sequence + 1;
+    for (uint32_t i = 0; i < WAL_WRITE_GROUPS && !list_empty(&w->closed); i++) {
+        struct wal_group *g = container_of(list_first(&w->closed), struct wal_group, link);
+        uint32_t length = group_length(g);
+        if (i > 0 &&
+            (w->expected + length > WAL_WRITE_BYTES || w->position + length > wal_file_bytes(w)))
+            break;
+        wal_seal_group(w, g, first_of_write);
+        list_remove(&g->link);
+        list_push_back(&w->flying, &g->link);
+        w->iov[iov_count++] = (struct iovec){g->chunk->block.data + g->start, length};
+        w->position += length;
+        w->expected += length;
+    }
+    state_move(&w->state, &wal_states, WAL_WRITING);
+    w->rw.fd = w->files[w->current].fd;
+    w->rw.iov = w->iov;
+    w->rw.iov_count = iov_count;
+    w->rw.flags = w->direct ? IO_DSYNC : 0;
+    c->stats.wal_writes++;
+    c->stats.wal_bytes += w->expected;
+    io_write(c->io, &w->rw);
+}
+
+/* The append's batch is durable: so are those of its log before it. */
+static void wal_append_done(struct wal *w, struct log_append *a)
+{
+    struct log *l = a->log;
+    assert(l != NULL && l->dir == w->dir);
+    a->error = KE_NONE;
+    if (a->wait_offset > l->durable_end) {
+        l->durable_end = a->wait_offset;
+        log_moved(l);
+    }
+    list_push_back(&wal_core(w)->completed, &a->link);
+}
+
+static void wal_group_done(struct wal *w, struct wal_group *g)
+{
+    struct list *at;
+    chunk_written(g->chunk);
+    while ((at = list_pop_front(&g->appends)) != NULL)
+        wal_append_done(w, container_of(at, struct log_append, link));
+    while ((at = list_pop_front(&g->deletes)) != NULL) {
+        struct log_delete_records *d = container_of(at, struct log_delete_records, link);
+        d->error = KE_NONE;
+        list_push_back(&wal_core(w)->deletes_completed, &d->link);
+    }
+    pool_release(&wal_core(w)->groups, g);
+}
+
+static void wal_complete(struct wal *w)
+{
+    struct list *l;
+    state_move(&w->state, &wal_states, WAL_IDLE);
+    while ((l = list_pop_front(&w->flying)) != NULL)
+        wal_group_done(w, container_of(l, struct wal_group, link));
+}
+
+/* Nothing of these groups is promised any more; their memory is ours again. */
+static void wal_refuse(struct wal *w, struct list *groups)
+{
+    struct list *l, *at;
+    while ((l = list_pop_front(groups)) != NULL) {
+        struct wal_group *g = container_of(l, struct wal_group, link);
+        if (g->chunk != NULL)
+            chunk_written(g->chunk);
+        while ((at = list_pop_front(&g->appends)) != NULL)
+            append_refuse(container_of(at, struct log_append, link), KE_KAFKA_STORAGE_ERROR);
+        while ((at = list_pop_front(&g->deletes)) != NULL)
+            delete_refuse(container_of(at, struct log_delete_records, link),
+                          KE_KAFKA_STORAGE_ERROR);
+        pool_release(&wal_core(w)->groups, g);
+    }
+}
+
+void wal_fail(struct wal *w)
+{
+    assert(w->dir->state.now == DIR_FAILED);
+    if (w->state.now == WAL_FAILED)
+        return;
+    state_move(&w->state, &wal_states, WAL_FAILED);
+    if (w->open != NULL && w->open->entries > 0)
+        wal_close_group(w);
+    if (w->open != NULL)
+        pool_release(&wal_core(w)->groups, w->open);
+    w->open = NULL;
+    wal_refuse(w, &w->closed);
+    if (!w->rw.op.armed && !w->sync.op.armed)
+        wal_refuse(w, &w->flying); /* else the kernel reads them: at its completion */
+}
+
+static void group_refuse_log(struct wal_group *g, struct log *l, enum kafka_error error)
+{
+    LIST_EACH(at, &g->appends)
+    {
+        struct log_append *a = container_of(at, struct log_append, link);
+        if (a->log != l)
+            continue;
+        list_remove(&a->link);
+        append_refuse(a, error);
+    }
+    LIST_EACH(at, &g->deletes)
+    {
+        struct log_delete_records *d = container_of(at, struct log_delete_records, link);
+        if (d->log != l)
+            continue;
+        list_remove(&d->link);
+        delete_refuse(d, error);
+    }
+}
+
+void wal_refuse_log(struct wal *w, struct log *l, enum kafka_error error)
+{
+    if (w->open != NULL)
+        group_refuse_log(w->open, l, error);
+    LIST_EACH(at, &w->closed)
+    group_refuse_log(container_of(at, struct wal_group, link), l, error);
+    LIST_EACH(at, &w->flying)
+    group_refuse_log(container_of(at, struct wal_group, link), l, error);
+}
+
+static void wal_synced(struct op *op)
+{
+    struct wal *w = container_of(op, struct wal, sync.op);
+    if (w->state.now == WAL_FAILED || wal_core(w)->phase.now == PHASE_STOPPED)
+        wal_refuse(w, &w->flying);
+    else if (op->result < 0)
+        dir_fail(w->dir, op->result, "syncing the WAL");
+    else
+        wal_complete(w);
+}
+
+static void wal_written(struct op *op)
+{
+    struct wal *w = container_of(op, struct wal, rw.op);
+    if (w->state.now == WAL_FAILED || wal_core(w)->phase.now == PHASE_STOPPED) {
+        wal_refuse(w, &w->flying);
+        return;
+    }
+    assert(w->state.now == WAL_WRITING);
+    if (op->result < 0 || (uint32_t)op->result != w->expected) {
+        dir_fail(w->dir, op->result < 0 ? op->result : -EIO, "writing the WAL");
+        return;
+    }
+    if (w->direct) {
+        wal_complete(w);
+        return;
+    }
+    state_move(&w->state, &wal_states, WAL_SYNCING);
+    w->sync.fd = w->files[w->current].fd;
+    io_sync(wal_core(w)->io, &w->sync);
+}
+
+void wal_turn(struct wal *w)
+{
+    if (w->state.now != WAL_IDLE && w->state.now != WAL_STALLED)
+        return;
+    assert(!w->rw.op.armed && !w->sync.op.armed);
+    bool waiting = w->open != NULL && w->open->entries > 0;
+    /* A stalled WAL gathers in the open group instead of making many small ones. */
+    if (waiting && (w->state.now == WAL_IDLE || list_empty(&w->closed)))
+        wal_close_group(w);
+    wal_prepare(w);
+    if (w->state.now != WAL_FAILED && !list_empty(&w->closed))
+        wal_write(w);
+}
