@@ -534,7 +534,8 @@ static int freeze_all(struct replay *r, struct image_delta *delta)
     char self[16] = "";
     if (r->md->node != NULL)
         snprintf(self, sizeof(self), "%d", r->md->node->broker.node_id);
-    struct config_layers layers = {r->md->node, broker_layer(r, self), broker_layer(r, "")};
+    struct config_layers layers = {
+        .node = r->md->node, .broker = broker_layer(r, self), .cluster = broker_layer(r, "")};
     if (r->features != NULL) {
         result = features_freeze(r, &to[delta->changes_count]);
         change_keep(delta);
