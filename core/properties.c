@@ -91,6 +91,8 @@ static bool reader_line(struct reader *r)
         if (!backslash)
             return true;
         r->length--;
+        if (r->at == r->size)
+            return true; /* Java takes a lone backslash before the last line end for an empty key */
         skip_blanks = continued = true;
         backslash = false;
         if (c == '\r' && r->at < r->size && r->text[r->at] == '\n')

@@ -128,10 +128,24 @@ static void cursor_fail(struct cursor *c)
     c->at = c->end;
 }
 
-static inline int32_t take_varint(struct cursor *c)
+/* One and two bytes are nearly all varints there are: lengths below 8 KiB, deltas below 8 s. */
+static inline bool take_short(struct cursor *c, uint32_t *folded)
 {
-    if (c->at < c->end && *c->at < 0x80) /* nearly all of them */
-        return (int32_t)unfold(*c->at++);
+    if (c->end - c->at < 2)
+        return false;
+    uint32_t low = c->at[0], high = c->at[1];
+    if (low < 0x80) {
+        *folded = low;
+        c->at += 1;
+        return true;
+    }
+    *folded = (low & 0x7f) | high << 7;
+    c->at += 2 * (high < 0x80);
+    return high < 0x80;
+}
+
+static int32_t take_long_varint(struct cursor *c)
+{
     int32_t value;
     uint32_t size = varint_read(c->at, c->end, &value);
     if (size == 0) {
@@ -142,7 +156,7 @@ static inline int32_t take_varint(struct cursor *c)
     return value;
 }
 
-static inline int64_t take_varlong(struct cursor *c)
+static int64_t take_long_varlong(struct cursor *c)
 {
     int64_t value;
     uint32_t size = varlong_read(c->at, c->end, &value);
@@ -152,6 +166,18 @@ static inline int64_t take_varlong(struct cursor *c)
     }
     c->at += size;
     return value;
+}
+
+static inline int32_t take_varint(struct cursor *c)
+{
+    uint32_t folded;
+    return take_short(c, &folded) ? (int32_t)unfold(folded) : take_long_varint(c);
+}
+
+static inline int64_t take_varlong(struct cursor *c)
+{
+    uint32_t folded;
+    return take_short(c, &folded) ? unfold(folded) : take_long_varlong(c);
 }
 
 static inline uint8_t take_byte(struct cursor *c)

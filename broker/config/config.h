@@ -110,11 +110,10 @@ struct broker_config {
     int32_t replica_fetch_wait_max_ms, replica_fetch_backoff_ms, replica_socket_timeout_ms;
     bool auto_leader_rebalance_enable, controlled_shutdown_enable;
     int64_t leader_imbalance_check_interval_seconds;
-    int32_t leader_imbalance_per_broker_percentage;
 
     /* KRaft */
     int32_t broker_heartbeat_interval_ms, broker_session_timeout_ms;
-    int64_t initial_broker_registration_timeout_ms;
+    int32_t initial_broker_registration_timeout_ms;
     int32_t controller_quorum_election_timeout_ms, controller_quorum_fetch_timeout_ms;
     int32_t controller_quorum_election_backoff_max_ms, controller_quorum_request_timeout_ms;
     int32_t controller_quorum_retry_backoff_ms, controller_quorum_append_linger_ms;
@@ -183,8 +182,9 @@ struct config_given {
 };
 
 struct config {
-    struct arena arena; /* everything below */
-    const char *path;   /* NULL: no file */
+    struct arena arena;       /* everything below */
+    const char *path;         /* NULL: no file */
+    char host_name[HOST_MAX]; /* of the machine: told to clients where a listener names none */
     struct config_given *given;
     uint32_t given_count;
     struct config_problem problems[CONFIG_PROBLEMS_MAX];
@@ -204,6 +204,11 @@ void config_destroy(struct config *c);
 /* The value as given (not a default), or NULL. */
 const char *config_given(const struct config *c, const char *key);
 
+/* Data cores on a machine with so many CPUs (torc.cores, or by itself). */
+uint32_t config_data_cores(const struct broker_config *b, uint32_t cpus);
+/* Bytes for the whole broker (torc.memory, or by what the machine and the container have). */
+uint64_t config_memory(const struct broker_config *b, struct io *io);
+
 /* ---- resolve --------------------------------------------------------------------------------- */
 
 struct config_entry {
@@ -216,9 +221,10 @@ struct config_overrides {
 };
 
 struct config_layers {
-    const struct config *node;       /* static */
+    const struct config *node;       /* static; NULL: nothing is set */
     struct config_overrides broker;  /* dynamic, of this broker */
     struct config_overrides cluster; /* dynamic, of the broker resource named "" */
+    bool elr; /* eligible.leader.replicas.version >= 1: guards min.insync.replicas */
 };
 
 /* Static values with the dynamic ones that torc honours laid over. Values that do not parse (they

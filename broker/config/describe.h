@@ -63,7 +63,17 @@ struct config_resource {
     const struct trace *trace;   /* RESOURCE_BROKER_LOGGER: whose levels */
 };
 
-/* Visits all configs in name order until visit returns false. */
+/* Names that Kafka's tools know, each for one of our trace modules; "root" (the main module's
+ * level) is the first. Setting it sets all modules. */
+struct config_logger {
+    const char *name;
+    enum trace_module module;
+};
+extern const struct config_logger config_loggers[];
+extern const uint32_t config_loggers_count;
+
+/* Visits all configs until visit returns false, in name order; then keys that are
+ * given and not in the table. */
 void config_describe(const struct config_layers *l, const struct config_resource *r,
                      bool (*visit)(void *context, const struct config_description *d),
                      void *context);

@@ -85,6 +85,7 @@ Test(properties, a_line_goes_on_after_an_odd_number_of_backslashes)
     means("k=a\\\n\n", "k", "a");
     means("k=a\\", "k", "a");
     means("\\\nk=v", "k", "v");
+    means("\\\n", "", "");
 }
 
 Test(properties, the_usual_escapes_are_read_and_others_lose_their_backslash)

@@ -6,8 +6,8 @@
  *   io_world_start         a reason for every refusal; fallbacks keep promises   world
  *   io_start, io_stop      refused over budget; an end of all, in silence        reactor
  *   io_poll                never early, idle is free, budget, done never inside  reactor
- *   io_wake                self, ring, eventfd, stopped core; none is lost       reactor, world,
- * race clocks, chance         still within a turn; draws and starts differ          reactor
+ *   io_wake                self, ring, eventfd, stopped core; none is lost       reactor, race
+ *   clocks, chance         still within a turn; draws and starts differ          reactor
  *   io_listen, io_accept   shared ports, both families, EMFILE, cancel           socket
  *   io_connect             refused, bad address, cancel, no descriptor lost      socket
  *   io_send                thousands of parts, nothing, closed peer, shutdown    socket
