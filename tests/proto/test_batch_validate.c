@@ -160,6 +160,8 @@ static const struct row rows[] = {
     /* records */
     {"record length one less", .kafka = KE_INVALID_RECORD, .b.records[0].length_plus = -1},
     {"record length one more", .kafka = KE_INVALID_RECORD, .b.records[0].length_plus = 1},
+    {"a record with a byte to spare", .kafka = KE_INVALID_RECORD,
+     .b.records[0] = RAW("\x1a\0\0\0\x02k\x0avalue\0\0")},
     {"record length -5", .kafka = KE_INVALID_RECORD, .b.records[0] = RAW("\x09\0\0\0\0\0\0")},
     {"record length 0", .kafka = KE_INVALID_RECORD, .b.records[0] = RAW("\0\0\0\0\0\0\0")},
     {"record length of six bytes", .kafka = KE_UNKNOWN_SERVER_ERROR, TORC(KE_INVALID_RECORD),
@@ -445,6 +447,28 @@ Test(batch_validate, corrects_a_lying_max_timestamp_as_kafka_does)
     cr_assert_eq(b.v.header.max_timestamp, FORGE_NOW + 9);
     cr_assert_eq(b.v.max_timestamp_delta, 1, "the first of the latest");
     cr_assert_eq(b.v.header.attributes, 0x40, "a rewritten header has known bits only");
+    bench_close(&b);
+}
+
+Test(batch_validate, corrects_a_lying_max_timestamp_when_it_packs_anew_too)
+{
+    struct bench b;
+    bench_open(&b);
+    struct forge_batch f = {
+        .records_count = 2,
+        .records = {{.time_delta = 7}, {.time_delta = 4}},
+        .patches = {{FORGE_MAX_TIME, FORGE_NOW + 99}},
+    };
+    struct batch_rules rules = rules_of(AS_LZ4);
+    uint32_t size = forge_batch(&b.mem, &f, b.set);
+    cr_assert_eq(batch_validate(&b.compress, &rules, b.set, size, NULL, &b.v), KE_NONE);
+    cr_assert(b.v.rebuilt);
+    cr_assert_eq(b.v.header.max_timestamp, FORGE_NOW + 7);
+    rules.log_append_time = true;
+    rules.now_ms = FORGE_NOW + 1234;
+    cr_assert_eq(batch_validate(&b.compress, &rules, b.set, size, NULL, &b.v), KE_NONE);
+    cr_assert_eq(b.v.header.max_timestamp, FORGE_NOW + 1234);
+    cr_assert(batch_has(&b.v.header, BATCH_LOG_APPEND_TIME));
     bench_close(&b);
 }
 

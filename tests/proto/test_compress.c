@@ -323,6 +323,23 @@ Test(compress, allocates_nothing_for_what_is_only_declared)
     bench_close(&b);
 }
 
+Test(compress, takes_zstd_windows_as_large_as_kafka_does)
+{
+    struct bench b;
+    bench_open(&b);
+    const uint8_t *to;
+    uint32_t size;
+    uint8_t frame[] = {0x28, 0xb5, 0x2f, 0xfd, 0, 0x88, 0x29, 0, 0, 'h', 'e', 'l', 'l', 'o'};
+    cr_assert_eq(compress_unpack(&b.c, CODEC_ZSTD, frame, sizeof(frame), MIB, &to, &size),
+                 COMPRESS_OK, "128 MiB");
+    cr_assert_eq(size, 5);
+    cr_assert_eq(memcmp(to, "hello", 5), 0);
+    frame[5] = 0x89;
+    cr_assert_eq(compress_unpack(&b.c, CODEC_ZSTD, frame, sizeof(frame), MIB, &to, &size),
+                 COMPRESS_MALFORMED, "144 MiB");
+    bench_close(&b);
+}
+
 /* ---- what other writers do ------------------------------------------------------------------- */
 
 Test(compress, reads_streams_of_several_parts)
