@@ -48,6 +48,7 @@ def meson(name, what, folder, suite, options=(), env=None, limit_s=400, needs=()
 
 
 PY = sys.executable
+JAVA, BROKER = ("java", "javac", "mvn"), ("build/torc",)
 STEPS = [
     meson("unit/gcc-sanitized", "unit tests, gcc with ASan and UBSan", "build-asan", "unit",
           ["-Db_sanitize=address,undefined"],
@@ -59,6 +60,8 @@ STEPS = [
          [PY, "tests/tools/test_tidy.py"], needs=("cc", "ar")),
     meson("race/tsan", "programs with real threads, under TSan", "build-tsan", "race",
           ["-Db_sanitize=thread", "-Db_lundef=false"]),
+    Step("interop/tools", "Kafka's own tools answer as with Apache Kafka",
+         [PY, "tests/interop/tools/run.py"], JAVA, BROKER, 300),
 ]
 
 
