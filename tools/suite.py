@@ -60,6 +60,10 @@ STEPS = [
          [PY, "tests/tools/test_tidy.py"], needs=("cc", "ar")),
     meson("race/tsan", "programs with real threads, under TSan", "build-tsan", "race",
           ["-Db_sanitize=thread", "-Db_lundef=false"]),
+    Step("schema/jars", "message schemas agree with those in Kafka's own jars",
+         [PY, "tests/harness/schemas.py"], JAVA, ("tests/proto/compare_schemas.py",)),
+    Step("interop/clients", "real clients write and read each other's records by partition",
+         [PY, "tests/interop/clients/run.py"], (), BROKER, 400),
     Step("interop/tools", "Kafka's own tools answer as with Apache Kafka",
          [PY, "tests/interop/tools/run.py"], JAVA, BROKER, 300),
 ]

@@ -10,7 +10,7 @@ from confluent_kafka.admin import (AdminClient, ConfigResource, NewPartitions,  
 from harness.report import Report  # noqa: E402
 from interop.clients.dataset import *  # noqa: E402,F403
 
-WAIT_S = 20
+WAIT_S = 40
 
 
 def consumer(address, **more):
@@ -48,8 +48,8 @@ def write_codec(address, codec):
     expect(not wrong, f"offsets: {str(wrong)[:300]}")
 
 
-def read_topic(address, topic):
-    c = consumer(address)
+def read_topic(c, topic):
+    c.list_topics(topic, WAIT_S)
     c.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
     seen, ends = 0, set()
     expected = [0] * PARTITIONS
@@ -66,7 +66,6 @@ def read_topic(address, topic):
         seen += 1
         check_record(p, message.offset(), message.key(), message.value(), message.headers(),
                      message.timestamp()[1])
-    c.close()
     expect(seen == COUNT, f"{seen} records for {COUNT}")
 
 
@@ -133,8 +132,10 @@ def admin_calls(address):
 def main(mode, address, *topics):
     report = Report()
     if mode == "read":
+        c = consumer(address)
         for topic in topics:
-            report.case(f"reads {topic}", read_topic, address, topic)
+            report.case(f"reads {topic}", read_topic, c, topic)
+        c.close()
         return report.end()
     for codec in CODECS:
         report.case(f"writes {codec}, idempotent", write_codec, address, codec)

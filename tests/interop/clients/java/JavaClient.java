@@ -37,7 +37,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /** Apache Kafka's Java client: write ADDRESS, or read ADDRESS TOPIC... The records are dataset.py's. */
 public final class JavaClient {
-    static final int COUNT = 600, PARTITIONS = 3, WAIT_S = 20;
+    static final int COUNT = 600, PARTITIONS = 3, WAIT_S = 40;
     static final long BEGIN_MS = 1_700_000_000_000L;
 
     interface Case {
@@ -100,6 +100,13 @@ public final class JavaClient {
         try (Admin admin = admin()) {
             NewTopic wanted = new NewTopic(topic, Optional.of(partitions), Optional.empty());
             get(admin.createTopics(List.of(wanted.configs(configs))).all());
+            // A broker may know a topic before it leads it. An idempotent batch refused then can be
+            // overtaken by the next one in flight, and Kafka never takes it after that: so wait.
+            Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
+            for (int p = 0; p < partitions; p++) {
+                ends.put(new TopicPartition(topic, p), OffsetSpec.latest());
+            }
+            get(admin.listOffsets(ends).all());
         }
     }
 
