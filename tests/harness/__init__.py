@@ -1,0 +1,1 @@
+"""What the tests of a running broker share: brokers, reports, the wire, Kafka and its tools."""
