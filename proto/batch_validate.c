@@ -18,8 +18,8 @@
  * Invariants:
  *  1. KE_NONE means: the verdict's bytes are one batch with right counts, its records decode, their
  *     offset deltas are 0 .. n-1, max_timestamp is the records' maximum (or now), and the checksum
- *     agrees. (Without `strict`: all but the statements about records. And of a producer that falsely
- *     sets the append time bit, the bit is taken away and its max_timestamp kept, as Kafka does.)
+ *     agrees. (Without `strict`: all but the statements about records. And of a producer that sets
+ *     the append time bit falsely, the bit is taken away and its max_timestamp kept, as by Kafka.)
  *  2. The caller's bytes are changed only behind all checks, and only in the header.
  *  3. A verdict that refuses has a message; one that accepts has none.
  *
