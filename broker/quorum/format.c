@@ -29,6 +29,7 @@
 #include "broker/quorum/levels.h"
 #include "broker/quorum/metalog.h"
 #include "broker/quorum/records.h"
+#include "broker/quorum/voter.h"
 #include "core/assert.h"
 #include "core/properties.h"
 #include "proto/gen/record_cluster.h"
@@ -41,8 +42,6 @@
 #define FORMAT_FEATURES_MAX 32u
 #define PATH_DEPTH_MAX      64u
 #define ID_TRIES_MAX        1000u
-#define CONTROLLER_NAME     "CONTROLLER" /* listener of a voter that has none configured */
-#define CONTROLLER_PORT     9093
 
 /* What Kafka 4.3 finalizes in a new cluster, in the order it writes them. */
 static const struct format_feature default_features[] = {
@@ -190,41 +189,12 @@ static void bootstrap_build(struct batch_buffer *to, const struct format_options
     arena_release(&arena);
 }
 
-void format_voter(const struct config *node, struct uuid directory,
-                  struct voters_record_endpoint *endpoint, struct voters_record_voter *voter)
-{
-    const struct broker_config *b = &node->broker;
-    const char *name = CONTROLLER_NAME, *host = "localhost";
-    uint16_t port = CONTROLLER_PORT;
-    for (uint32_t i = 0; i < b->listeners_count; i++) {
-        const struct listener *l = &b->listeners[i];
-        if (l->advertised_host[0] != '\0')
-            host = l->advertised_host;
-        if (!l->controller)
-            continue;
-        name = l->name;
-        port = l->advertised_port != 0 ? l->advertised_port : l->port;
-        break;
-    }
-    voters_record_endpoint_init(endpoint);
-    endpoint->name = wire_string_of(name);
-    endpoint->host = wire_string_of(host);
-    endpoint->port = port;
-    voters_record_voter_init(voter);
-    voter->voter_id = b->node_id;
-    voter->voter_directory_id = directory;
-    voter->endpoints = endpoint;
-    voter->endpoints_count = 1;
-    voter->kraft_version_feature.min_supported_version = 0;
-    voter->kraft_version_feature.max_supported_version = 1;
-}
-
 static void voters_build(struct batch_buffer *to, const struct config *node, struct uuid directory,
                          int64_t now)
 {
     struct voters_record_endpoint endpoint;
     struct voters_record_voter voter;
-    format_voter(node, directory, &endpoint, &voter);
+    voter_of(node, directory, &endpoint, &voter);
     struct voters_record voters;
     voters_record_init(&voters);
     voters.voters = &voter;

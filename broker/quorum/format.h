@@ -63,10 +63,4 @@ NODISCARD int format_open(struct io *io, struct mem *mem, const struct config *n
 /* A random id whose text does not begin with '-': tools would take it for an option. */
 struct uuid format_random_id(struct io *io);
 
-struct voters_record_endpoint;
-struct voters_record_voter;
-/* This node as a voter, for VotersRecords; endpoint has to live as long as the voter. */
-void format_voter(const struct config *node, struct uuid directory,
-                  struct voters_record_endpoint *endpoint, struct voters_record_voter *voter);
-
 #endif
