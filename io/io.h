@@ -205,6 +205,8 @@ NODISCARD int io_sync_directory(struct io *io, const char *path);
 /* Everything of the file system that holds path is on its device (syncfs). */
 NODISCARD int io_sync_filesystem(struct io *io, const char *path);
 NODISCARD int io_mkdir(struct io *io, const char *path); /* -EEXIST if there */
+/* With its parents; -EEXIST if it is there. (io/whole.c) */
+NODISCARD int io_mkdirs(struct io *io, const char *path);
 NODISCARD int io_rmdir(struct io *io, const char *path);
 NODISCARD int io_unlink(struct io *io, const char *path);
 NODISCARD int io_rename(struct io *io, const char *from, const char *to);
@@ -250,6 +252,8 @@ struct io_thread;
 NODISCARD int io_thread_start(struct io_thread **thread, void (*run)(void *argument),
                               void *argument, int cpu, const char *name);
 void io_thread_join(struct io_thread *thread);
+/* Memory this process may use: the machine's, narrowed by its cgroup. */
+uint64_t io_memory_bytes(void);
 /* CPUs this process may use (affinity and cgroup quota), at least 1. */
 uint32_t io_cpus_count(void);
 /* Text to stdout (1) or stderr (2) of the process. Never fails. */

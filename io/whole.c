@@ -195,3 +195,24 @@ int io_remove_tree(struct io *io, const char *path)
     }
     return -EBUSY; /* somebody adds files as fast as we remove them */
 }
+
+/* ---- folders --------------------------------------------------------------------------------- */
+
+int io_mkdirs(struct io *io, const char *path)
+{
+    char part[PATH_SIZE];
+    size_t length = strlen(path);
+    if (length >= sizeof(part))
+        return -ENAMETOOLONG;
+    memcpy(part, path, length + 1);
+    for (size_t i = 1; i < length; i++) {
+        if (part[i] != '/')
+            continue;
+        part[i] = 0;
+        int error = io_mkdir(io, part);
+        if (error != 0 && error != -EEXIST)
+            return error;
+        part[i] = '/';
+    }
+    return io_mkdir(io, path);
+}

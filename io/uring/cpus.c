@@ -146,3 +146,18 @@ uint32_t io_cpus_count(void)
         count = CPU_COUNT(&set);
     return uring_cpus_under("", count > 0 ? (uint32_t)count : 1);
 }
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+uint64_t io_memory_bytes(void)
+{
+    uint64_t bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    static const char *const limits[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/memory"};
+    static const char *const names[] = {"memory.max", "memory.limit_in_bytes"};
+    for (uint32_t i = 0; i < 2; i++) {
+        long long limit = number_read(limits[i], names[i]);
+        if (limit > 0 && (uint64_t)limit < bytes)
+            bytes = (uint64_t)limit;
+    }
+    return bytes;
+}
