@@ -1,0 +1,91 @@
+/* struct conn: one client connection, owned by the core that accepted it. It cuts the byte stream
+ * into frames, hands each frame to a flow, and sends the flows' answers in the order in which the
+ * requests came (Kafka clients match answers to requests by order). */
+#ifndef BROKER_CONN_H
+#define BROKER_CONN_H
+
+#include "broker/limits.h"
+#include "core/list.h"
+#include "core/pool.h"
+#include "core/stage.h"
+#include "core/timer.h"
+#include "io/io.h"
+
+struct conn;
+struct data_core;
+struct flow;
+
+enum conn_state {
+    CONN_OPEN,    /* reads and answers */
+    CONN_CLOSING, /* shut down; waits for its armed ops and running flows */
+    CONN_STATES
+};
+
+/* The vector of one sendmsg, held only while something is being sent. */
+struct outgoing {
+    struct conn *conn;
+    struct io_send send;
+    struct iovec iov[SEND_IOV_MAX];
+};
+
+/* How far into a flow's answer the bytes have been handed to the kernel. */
+struct reply_cursor {
+    uint64_t at; /* bytes of the encoded part already taken */
+    uint32_t splice, piece;
+};
+
+struct conn {
+    struct list link;  /* conns.all, least recently active first */
+    struct list dirty; /* conns.dirty: look at it before the turn ends */
+    struct data_core *core;
+    struct state state;
+    int fd;
+    uint16_t listener; /* index into the config's listeners */
+    struct io_address peer;
+    uint64_t active_ns; /* last byte either way */
+
+    struct io_recv recv;
+    uint8_t length[4]; /* the frame length being gathered */
+    uint32_t length_have;
+    uint8_t *frame; /* the frame being assembled; frame_have of frame_size bytes are there */
+    uint32_t frame_size, frame_have, frame_capacity;
+    uint8_t *stash; /* bytes received after we decided to stop reading */
+    uint32_t stash_size, stash_at;
+
+    struct list flows; /* in request order */
+    uint32_t flows_count;
+    uint64_t flows_bytes;
+    uint32_t running;       /* started and not yet answered */
+    bool running_exclusive; /* what runs is not a produce: nothing may start beside it */
+
+    struct outgoing *out; /* armed send, or NULL */
+    uint32_t sending;     /* flows at the head of the list that leave whole with it */
+    struct reply_cursor cursor;
+};
+
+/* All connections of one core. */
+struct conns {
+    struct list all;     /* oldest activity first */
+    struct list dirty;   /* have answers to send or bytes to parse */
+    struct list starved; /* stopped for lack of memory or flows, not for their own limits */
+    uint32_t count;
+    struct pool pool, outgoing;
+    struct timer sweep;
+    uint64_t accepted, refused, closed_idle, closed_bad;
+};
+
+int conns_init(struct conns *c, struct data_core *core);
+/* Frees what is left; no op is armed any more (or the reactor is gone). */
+void conns_free(struct conns *c);
+/* A connection was accepted on this core's listener. Takes the fd. */
+void conn_open(struct data_core *core, int fd, const struct io_address *peer, uint16_t listener);
+/* Ends it: what runs, runs out; what is unsent is dropped. Idempotent. */
+void conn_close(struct conn *c);
+/* A flow of it has its answer (or needs none): something may be sent or started. */
+void conn_wake(struct conn *c);
+/* End of turn: parse what waits, start flows, send answers. */
+void conns_flush(struct data_core *core);
+/* Closes all, for the end of the node. */
+void conns_close_all(struct conns *c);
+
+#endif

@@ -1,0 +1,54 @@
+/* Every bound of the broker that is not a configuration key, with its reason. A queue, table or
+ * loop without a line here (or a Kafka key) is a defect. */
+#ifndef BROKER_LIMITS_H
+#define BROKER_LIMITS_H
+
+#include "core/core.h"
+
+/* Requests of one connection that may be under way at once. Java pipelines 5, librdkafka as many as
+ * its queue holds; beyond this we stop reading, and the socket buffer holds the rest. */
+#define CONN_FLOWS_MAX 32u
+/* Bytes of requests one connection may have under way before we stop reading it. One request may be
+ * larger (socket.request.max.bytes); then it is alone. */
+#define CONN_BYTES_MAX (8u << 20)
+/* First piece of memory for a frame that spans receive buffers; it then grows fourfold with what
+ * has really arrived, so a declared length alone costs nothing. */
+#define FRAME_FIRST_BYTES (64u << 10)
+/* Frames up to this size are copied out of the receive buffer, which goes back to the kernel. */
+#define FRAME_COPY_MAX 4096u
+/* With fewer receive buffers left than this, larger frames are copied out too. */
+#define RECV_BUFFERS_LOW 4u
+
+/* Flows: CONN_FLOWS_MAX x busy connections; ten thousand idle connections hold one fetch each. */
+#define FLOWS_MAX 65536u
+/* Connections of one core (max.connections bounds the node). */
+#define CONNS_MAX 50000u
+/* Memory one request may decode into or answer from, beyond its frame. */
+#define FLOW_ARENA_MAX (256ull << 20)
+
+/* Reads of partitions that are under way or lent to an answer, of one core; a fetch beyond that
+ * gets nothing for the partition and asks again. */
+#define FETCH_READS_MAX 16384u
+
+/* One sendmsg: UIO_MAXIOV of Linux is 1024. */
+#define SEND_IOV_MAX   512u
+#define SEND_BYTES_MAX (1u << 20)
+/* Senders at work on one core: one per connection that has something to say, not per connection. */
+#define OUTGOING_MAX CONNS_MAX
+
+/* One turn of a core: letters, completions and timers handled before the others get their share. */
+#define TURN_LETTERS_MAX     256u
+#define TURN_COMPLETIONS_MAX 256u
+#define TURN_TIMERS_MAX      256u
+/* Slots of each ring between two cores; more wait in the sender's outbox. */
+#define RING_SLOTS 1024u
+/* How long accept rests after the process ran out of descriptors or memory. */
+#define ACCEPT_REST_NS (100 * NS_PER_MS)
+/* How often a core looks for connections that have been idle for too long. */
+#define IDLE_SWEEP_NS (500 * NS_PER_MS)
+
+_Static_assert(FRAME_COPY_MAX < FRAME_FIRST_BYTES, "small frames are copied, large ones grow");
+_Static_assert(CONN_FLOWS_MAX >= 5, "Java keeps five requests in flight");
+_Static_assert(SEND_IOV_MAX <= 1024, "UIO_MAXIOV");
+
+#endif
