@@ -5,10 +5,10 @@
 
 #include "broker/config/config.h"
 
-/* Parses argv and runs the command. For `torc broker [FILE] [-X key=value]...`, `torc
- * FILE.properties` and plain `torc` the configuration is loaded and printed problems are none or
- * warnings only; then run_broker(config) runs outside any core, with no io open, and its result is
- * the exit code. */
+/* Parses argv and runs the command; the result is the exit code. For `torc broker [FILE] [-X
+ * key=value]...` and `torc FILE.properties` the configuration is loaded and its warnings printed;
+ * then run_broker(config) runs outside any core and with no io open, and its result is the exit
+ * code. A configuration with errors is told and never reaches run_broker. */
 NODISCARD int cli_main(int argc, char **argv, int (*run_broker)(const struct config *config));
 
 #endif
