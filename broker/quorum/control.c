@@ -267,16 +267,15 @@ static void group_run(struct control *c)
         return;
     }
     list_splice_back(&c->awaiting, &c->grouped);
-    calls_complete(c);
-    if (!list_empty(&c->queue))
-        kick_soon(c);
+    kick_soon(c); /* nothing to wait for, but nothing ends inside the call that started it */
 }
 
 static void kicked(struct timer *t)
 {
     struct control *c = container_of(t, struct control, kick);
-    group_run(c);
     calls_complete(c);
+    if (!list_empty(&c->queue) || c->want_fence || c->want_unfence)
+        group_run(c);
 }
 
 void control_submit(struct control *c, struct control_call *call)
@@ -291,6 +290,8 @@ void control_submit(struct control *c, struct control_call *call)
         list_push_back(&c->awaiting, &call->link); /* offset -1: done in the next turn */
     } else {
         list_push_back(&c->queue, &call->link);
+        group_run(c);
+        return;
     }
     kick_soon(c);
 }

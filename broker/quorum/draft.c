@@ -390,8 +390,10 @@ static int config_begin(struct replay *r, enum config_resource_type type,
         return -ENOMEM;
     list_push_back(&r->configs, &d->link);
     *draft = d;
-    /* Invariant 4. Other brokers' own values are of no concern to the topics here. */
-    return type == RESOURCE_BROKER ? draft_all_topics(r) : 0;
+    if (type != RESOURCE_BROKER)
+        return 0;
+    r->defaults_touched = true; /* invariant 4 */
+    return draft_all_topics(r);
 }
 
 int draft_config_set(struct replay *r, enum config_resource_type type, struct wire_string resource,
@@ -406,7 +408,10 @@ int draft_config_set(struct replay *r, enum config_resource_type type, struct wi
     if (type == RESOURCE_TOPIC) {
         struct topic_draft *d;
         int result = draft_topic_named(r, resource, &d);
-        return result != 0 ? result : entries_set(r, &d->configs, name_text, value_text);
+        if (result != 0)
+            return result;
+        d->configs_touched = true;
+        return entries_set(r, &d->configs, name_text, value_text);
     }
     struct config_draft *d;
     int result = config_begin(r, type, resource, &d);
@@ -461,7 +466,30 @@ static struct config_overrides broker_layer(const struct replay *r, const char *
     return c != NULL ? c->set : none;
 }
 
-static int topic_freeze(struct replay *r, struct topic_draft *d, const struct config_layers *layers,
+/* What topics without overrides have, found out once for all of them. */
+struct freezing {
+    struct config_layers layers;
+    struct topic_config defaults;
+    bool defaults_known;
+};
+
+static void topic_resolve(const struct replay *r, struct topic_draft *d, struct freezing *f)
+{
+    if (d->before != NULL && !d->configs_touched && !r->defaults_touched)
+        return; /* as it was */
+    struct config_overrides none = {NULL, 0};
+    struct config_overrides set = {d->configs.entries, d->configs.count};
+    if (set.count > 0) {
+        config_resolve_topic(&f->layers, set, &d->view.config);
+        return;
+    }
+    if (!f->defaults_known)
+        config_resolve_topic(&f->layers, none, &f->defaults);
+    f->defaults_known = true;
+    d->view.config = f->defaults;
+}
+
+static int topic_freeze(struct replay *r, struct topic_draft *d, struct freezing *f,
                         struct image_change *to)
 {
     to->kind = IMAGE_TOPIC;
@@ -473,11 +501,10 @@ static int topic_freeze(struct replay *r, struct topic_draft *d, const struct co
         if (d->partitions[i].replicas_count == 0)
             return replay_refuse(r, "a topic with a partition missing between others");
     }
-    struct config_overrides set = {d->configs.entries, d->configs.count};
     d->view.partitions = d->partitions;
     d->view.partitions_count = d->partitions_count;
-    d->view.overrides.set = set;
-    config_resolve_topic(layers, set, &d->view.config);
+    d->view.overrides.set = (struct config_overrides){d->configs.entries, d->configs.count};
+    topic_resolve(r, d, f);
     to->topic.after = leaf_topic(r->md->mem, &d->view);
     return to->topic.after == NULL ? -ENOMEM : 0;
 }
@@ -534,8 +561,11 @@ static int freeze_all(struct replay *r, struct image_delta *delta)
     char self[16] = "";
     if (r->md->node != NULL)
         snprintf(self, sizeof(self), "%d", r->md->node->broker.node_id);
-    struct config_layers layers = {
-        .node = r->md->node, .broker = broker_layer(r, self), .cluster = broker_layer(r, "")};
+    struct freezing f = {
+        .layers = {.node = r->md->node,
+                   .broker = broker_layer(r, self),
+                   .cluster = broker_layer(r, "")},
+    };
     if (r->features != NULL) {
         result = features_freeze(r, &to[delta->changes_count]);
         change_keep(delta);
@@ -561,7 +591,7 @@ static int freeze_all(struct replay *r, struct image_delta *delta)
         {
             struct topic_draft *d = container_of(link, struct topic_draft, link);
             if (result == 0 && d->removed == (removals == 1)) {
-                result = topic_freeze(r, d, &layers, &to[delta->changes_count]);
+                result = topic_freeze(r, d, &f, &to[delta->changes_count]);
                 change_keep(delta);
             }
         }

@@ -16,6 +16,7 @@ struct topic_draft {
     struct partition_image *partitions;
     uint32_t partitions_count, partitions_room;
     struct entries_draft configs;
+    bool configs_touched;
     bool removed;
 };
 

@@ -66,6 +66,7 @@ struct replay {
     struct feature_level *features;       /* NULL: untouched */
     uint32_t features_count;
     int64_t next_producer_id; /* -1: untouched */
+    bool defaults_touched;    /* of topics, by a broker's dynamic configs */
     bool in_transaction;
     struct record_list transaction; /* waits for its end */
     char why[METADATA_WHY_SIZE];
