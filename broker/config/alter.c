@@ -136,6 +136,9 @@ static bool new_text(struct alter *a, const struct config_edit *e, const char **
     const struct config_key *key = find_key(a->resource, e->name);
     if (key == NULL || key->type != CONFIG_LIST || a->resource->type == RESOURCE_CLIENT_METRICS)
         return refuse_list(a, e);
+    if (e->operation == CONFIG_APPEND && e->value[0] == '\0')
+        return config_refuse(a->refusal, KE_INVALID_CONFIG,
+                             "Configuration '%.200s' values must not be empty.", e->name);
     const char *now = config_override(a->current, e->name);
     if (now == NULL)
         now = key->default_value == NULL ? "" : key->default_value;
@@ -275,6 +278,47 @@ static bool check_elr(struct alter *a)
     return true;
 }
 
+/* consumer.session.timeout.ms -> group.consumer.min.session.timeout.ms, which may not be there. */
+static const struct config_key *bound_of(const char *name, const char *which)
+{
+    char bound[128];
+    const char *dot = strchr(name, '.');
+    assert(dot != NULL);
+    const char *rest = dot + 1;
+    if (strcmp(name, "streams.num.standby.replicas") == 0)
+        rest = "standby.replicas";
+    snprintf(bound, sizeof(bound), "group.%.*s.%s.%s", (int)(dot - name), name, which, rest);
+    return config_find(SCOPE_BROKER, bound);
+}
+
+static bool broker_number(const struct alter *a, const struct config_key *key, int64_t *to)
+{
+    struct config_value v;
+    const char *text = config_effective(a->layers, key, key->name);
+    if (text == NULL || !config_value_parse(key, key->name, text, &v, NULL))
+        return false;
+    *to = v.integer;
+    return true;
+}
+
+/* Three broker keys that change at run time are bounded by others, as the groups' own are. */
+static bool check_group_default(struct alter *a, const char *name, int64_t value)
+{
+    static const char prefix[] = "group.", suffix[] = ".assignment.interval.ms";
+    int64_t bound;
+    if (strncmp(name, prefix, sizeof(prefix) - 1) != 0 || strstr(name, suffix) == NULL)
+        return true;
+    const struct config_key *min = bound_of(name + sizeof(prefix) - 1, "min");
+    const struct config_key *max = bound_of(name + sizeof(prefix) - 1, "max");
+    if (min != NULL && broker_number(a, min, &bound) && value < bound)
+        return config_refuse(a->refusal, KE_INVALID_REQUEST,
+                             "%s must be greater than or equal to %s", name, min->name);
+    if (max != NULL && broker_number(a, max, &bound) && value > bound)
+        return config_refuse(a->refusal, KE_INVALID_REQUEST, "%s must be less than or equal to %s",
+                             name, max->name);
+    return true;
+}
+
 static bool check_broker_value(struct alter *a, const struct config_entry *e)
 {
     bool prefixed;
@@ -297,6 +341,8 @@ static bool check_broker_value(struct alter *a, const struct config_entry *e)
         a->refusal->error = good ? a->refusal->error : KE_INVALID_REQUEST;
         return good;
     }
+    if (!check_group_default(a, e->name, v.integer))
+        return false;
     if (find_result(a, e->name) == NULL)
         return true;
     config_value_text(key, &v, shown, sizeof(shown));
@@ -331,30 +377,7 @@ static bool check_broker(struct alter *a)
     return true;
 }
 
-/* ---- groups ---------------------------------------------------------------------------------- */
-
-/* consumer.session.timeout.ms -> group.consumer.min.session.timeout.ms, which may not be there. */
-static const struct config_key *bound_of(const char *name, const char *which)
-{
-    char bound[128];
-    const char *dot = strchr(name, '.');
-    assert(dot != NULL);
-    const char *rest = dot + 1;
-    if (strcmp(name, "streams.num.standby.replicas") == 0)
-        rest = "standby.replicas";
-    snprintf(bound, sizeof(bound), "group.%.*s.%s.%s", (int)(dot - name), name, which, rest);
-    return config_find(SCOPE_BROKER, bound);
-}
-
-static bool broker_number(const struct alter *a, const struct config_key *key, int64_t *to)
-{
-    struct config_value v;
-    const char *text = config_effective(a->layers, key, key->name);
-    if (text == NULL || !config_value_parse(key, key->name, text, &v, NULL))
-        return false;
-    *to = v.integer;
-    return true;
-}
+/* ---- groups ------------------------------------------------------------------------------ */
 
 static bool check_group_value(struct alter *a, const struct config_entry *e)
 {

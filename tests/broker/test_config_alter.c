@@ -60,6 +60,13 @@ static const struct sample samples[] = {
      "Can't APPEND to key retention.ms because its type is not LIST."},
     {RESOURCE_TOPIC, CONFIG_SET, "min.compaction.lag.ms", "9223372036854775807",
      "9223372036854775807", KE_NONE, NULL},
+    {RESOURCE_TOPIC, CONFIG_APPEND, "cleanup.policy", "", NULL, KE_INVALID_CONFIG,
+     "Configuration 'cleanup.policy' values must not be empty."},
+    {RESOURCE_BROKER, CONFIG_SET, "group.consumer.assignment.interval.ms", "77777", NULL,
+     KE_INVALID_REQUEST,
+     "group.consumer.assignment.interval.ms must be less than or equal to "
+     "group.consumer.max.assignment.interval.ms"},
+    {RESOURCE_BROKER, CONFIG_SET, "group.consumer.assignment.interval.ms", "5", "5", KE_NONE, NULL},
     {RESOURCE_TOPIC, CONFIG_SET, "remote.storage.enable", "true", NULL, KE_INVALID_CONFIG,
      "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with "
      "remote log storage."},
