@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "broker/log/path.h"
+#include "broker/log/wal_scan.h"
 
 #define METADATA_NAME "partition.metadata"
 #define METADATA_MAX  256u
@@ -36,12 +37,32 @@ struct listing {
     int error;
 };
 
+static int wal_note(struct log_dir *d, struct wal_found found)
+{
+    if (d->wal_found_count == d->wal_found_room) {
+        uint32_t room = d->wal_found_room == 0 ? 8 : d->wal_found_room * 2;
+        struct wal_found *grown = mem_realloc(
+            d->core->mem, d->wal_found, d->wal_found_room * sizeof(*grown), room * sizeof(*grown));
+        if (grown == NULL)
+            return -ENOMEM;
+        d->wal_found = grown;
+        d->wal_found_room = room;
+    }
+    d->wal_found[d->wal_found_count++] = found;
+    return 0;
+}
+
 static bool dir_entry(void *context, const char *name, bool is_directory)
 {
     struct listing *listing = context;
     struct log_dir *d = listing->dir;
     uint32_t topic_size = 0;
     int32_t partition = 0;
+    struct wal_found wal = {0};
+    if (!is_directory && path_parse_wal(name, &wal.core, &wal.number)) {
+        listing->error = wal_note(d, wal);
+        return listing->error == 0;
+    }
     if (!is_directory || !path_parse_folder(name, &topic_size, &partition))
         return true;
     uint32_t size = (uint32_t)strlen(name);
@@ -71,6 +92,8 @@ int dir_init(struct log_dir *d, struct log_core *c, uint32_t index)
     error = io_list(c->io, d->path, dir_entry, &listing);
     if (error == 0)
         error = listing.error;
+    if (error == 0)
+        error = wal_scan_headers(d);
     return error != 0 ? error : wal_init(&d->wal, d);
 }
 
@@ -89,6 +112,7 @@ void dir_free(struct log_dir *d)
         return;
     wal_free(&d->wal);
     dir_forget_folders(d);
+    mem_free(d->core->mem, d->wal_found, d->wal_found_room * sizeof(*d->wal_found));
     d->core = NULL;
 }
 

@@ -784,6 +784,11 @@ static void flush_stop_end(struct log_core *c)
         int error = d->state.now == DIR_FAILED ? d->error : io_sync_filesystem(c->io, d->path);
         c->stop_error = error != 0 ? error : c->stop_error;
     }
+    for (uint32_t i = 0; i < c->dirs_count; i++) { /* only now, and only if all is well */
+        struct log_dir *d = &c->dirs[i];
+        if (c->stop_error == 0 && d->state.now != DIR_FAILED)
+            c->stop_error = wal_end(&d->wal);
+    }
     core_stopped(c, c->stop_error);
 }
 
@@ -799,12 +804,17 @@ void flush_everything(struct log_core *c)
             return;
     }
     flush_settle(c); /* a stalled WAL goes on */
+    bool started = false;
     for (; c->stop_slot < c->table_room; c->stop_slot++) {
         struct log *l = c->table[c->stop_slot];
-        if (l != NULL && log_can_flush(l) && log_flushable(l) && !flush_start(l, false))
+        if (l == NULL || !log_can_flush(l) || !log_flushable(l))
+            continue;
+        if (!flush_start(l, false))
             return;
+        started = true;
     }
-    if (c->flushes.count_used > 0)
+    c->stop_slot = 0; /* those that were being flushed already may have more */
+    if (started || c->flushes.count_used > 0)
         return;
     for (uint32_t i = 0; i < c->dirs_count; i++)
         if (c->dirs[i].wal.state.now == WAL_STALLED)

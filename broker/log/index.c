@@ -169,6 +169,53 @@ int time_measure(struct io *io, int fd, int64_t segment_base, uint32_t *entries,
     return error;
 }
 
+int index_count_below(struct io *io, int fd, int64_t segment_base, uint32_t entries,
+                      uint32_t position, uint32_t *count, struct index_entry *last)
+{
+    uint32_t low = 0, high = entries;
+    uint8_t entry[INDEX_ENTRY_SIZE];
+    *last = (struct index_entry){segment_base, 0};
+    for (uint32_t i = 0; i < PROBES_MAX && low < high; i++) {
+        /* The answer is nearly always the last entry: look there first. */
+        uint32_t middle = i == 0 ? high - 1 : low + (high - low) / 2;
+        int error = entry_read(io, fd, middle, INDEX_ENTRY_SIZE, entry);
+        if (error != 0)
+            return error;
+        struct index_entry e = index_get(entry, segment_base);
+        if (e.position < position) {
+            low = middle + 1;
+            *last = e;
+        } else {
+            high = middle;
+        }
+    }
+    *count = low;
+    return 0;
+}
+
+int time_count_below(struct io *io, int fd, int64_t segment_base, uint32_t entries, int64_t offset,
+                     uint32_t *count, struct time_entry *last)
+{
+    uint32_t low = 0, high = entries;
+    uint8_t entry[TIME_ENTRY_SIZE];
+    *last = (struct time_entry){NO_TIMESTAMP, segment_base};
+    for (uint32_t i = 0; i < PROBES_MAX && low < high; i++) {
+        uint32_t middle = i == 0 ? high - 1 : low + (high - low) / 2;
+        int error = entry_read(io, fd, middle, TIME_ENTRY_SIZE, entry);
+        if (error != 0)
+            return error;
+        struct time_entry e = time_get(entry, segment_base);
+        if (e.offset < offset) {
+            low = middle + 1;
+            *last = e;
+        } else {
+            high = middle;
+        }
+    }
+    *count = low;
+    return 0;
+}
+
 int index_lookup(struct io *io, int fd, int64_t segment_base, uint32_t entries, int64_t offset,
                  struct index_entry *found)
 {

@@ -38,6 +38,11 @@ NODISCARD int index_measure(struct io *io, int fd, int64_t segment_base, uint32_
                             struct index_entry *last);
 NODISCARD int time_measure(struct io *io, int fd, int64_t segment_base, uint32_t *entries,
                            struct time_entry *last);
+/* How many entries point below a position (hold an offset below `offset`), and the last of them. */
+NODISCARD int index_count_below(struct io *io, int fd, int64_t segment_base, uint32_t entries,
+                                uint32_t position, uint32_t *count, struct index_entry *last);
+NODISCARD int time_count_below(struct io *io, int fd, int64_t segment_base, uint32_t entries,
+                               int64_t offset, uint32_t *count, struct time_entry *last);
 /* The last entry at or below an offset: position 0 when there is none. Reads at once. */
 NODISCARD int index_lookup(struct io *io, int fd, int64_t segment_base, uint32_t entries,
                            int64_t offset, struct index_entry *found);

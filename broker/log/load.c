@@ -1,13 +1,420 @@
-/* Bringing a log into memory when it is opened: its segments, where it begins and ends. */
+/* Bringing a log into memory when it is opened: what is in its folder, where it begins and ends.
+ *
+ *   folder ─▶ segments (names, sizes) ─▶ active one: index counts, batches behind its last index
+ *   entry ─▶ end offset
+ *
+ * It must be cheap, because thousands of partitions are opened before a node is ready: of the last
+ * segment only what is behind the last index entry is looked at, headers only; of the others
+ * nothing until somebody asks.
+ *
+ * A file that ends inside a batch is left as it is: `written` is then the end of the last whole
+ * batch and `torn` is set, and recovery decides what that means.
+ *
+ * Failure: a folder that cannot be listed or holds segments no Kafka could have written is an
+ * error; the log is then FAILED. A damaged index is made anew. */
 #include "broker/log/load.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "broker/log/checkpoint.h"
+#include "broker/log/dir.h"
+#include "broker/log/epoch.h"
+#include "broker/log/index.h"
+#include "broker/log/path.h"
+#include "broker/log/producer.h"
+#include "broker/log/rebuild.h"
+#include "broker/log/scan.h"
 #include "broker/log/segment.h"
+
+#define SNAPSHOT_MAX (256u << 20)
+
+/* ---- the folder ------------------------------------------------------------------------------ */
+
+struct found { /* names that are numbers, of one kind */
+    int64_t *offsets;
+    uint32_t count, room;
+};
+
+struct folder_listing {
+    struct log *log;
+    struct found segments, snapshots;
+    int error;
+};
+
+static int found_add(struct log *l, struct found *f, int64_t offset)
+{
+    if (f->count == f->room) {
+        uint32_t room = f->room == 0 ? 8 : f->room * 2;
+        int64_t *grown =
+            mem_realloc(l->core->mem, f->offsets, f->room * sizeof(*grown), room * sizeof(*grown));
+        if (grown == NULL)
+            return -ENOMEM;
+        f->offsets = grown;
+        f->room = room;
+    }
+    f->offsets[f->count++] = offset;
+    return 0;
+}
+
+static void found_free(struct log *l, struct found *f)
+{
+    mem_free(l->core->mem, f->offsets, f->room * sizeof(*f->offsets));
+}
+
+static int offset_order(const void *a, const void *b)
+{
+    int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+static void folder_remove_file(struct log *l, const char *name)
+{
+    char path[PATH_ROOM];
+    path_in_folder(path, l->dir->path, l->folder, name);
+    dir_remove_file(l->dir, path);
+}
+
+static bool ends_with(const char *name, const char *suffix)
+{
+    size_t size = strlen(name), tail = strlen(suffix);
+    return size >= tail && strcmp(name + size - tail, suffix) == 0;
+}
+
+static bool folder_entry(void *context, const char *name, bool is_directory)
+{
+    struct folder_listing *f = context;
+    int64_t offset = 0;
+    const char *suffix = "";
+    if (is_directory || !path_parse_offset(name, &offset, &suffix))
+        return true;
+    if (strcmp(suffix, ".log") == 0)
+        f->error = found_add(f->log, &f->segments, offset);
+    else if (strcmp(suffix, ".snapshot") == 0)
+        f->error = found_add(f->log, &f->snapshots, offset);
+    else if (ends_with(suffix, ".deleted"))
+        folder_remove_file(f->log, name); /* its delay ended with the process */
+    else if (ends_with(suffix, ".swap") || ends_with(suffix, ".cleaned"))
+        f->error = -EUCLEAN; /* a compaction was interrupted: who began it must end it */
+    return f->error == 0;
+}
+
+static int folder_list(struct folder_listing *f)
+{
+    struct log *l = f->log;
+    char path[PATH_ROOM];
+    path_in_dir(path, l->dir->path, l->folder);
+    int error = io_list(l->core->io, path, folder_entry, f);
+    if (error == 0)
+        error = f->error;
+    if (f->segments.count > 1)
+        qsort(f->segments.offsets, f->segments.count, sizeof(int64_t), offset_order);
+    if (f->snapshots.count > 1)
+        qsort(f->snapshots.offsets, f->snapshots.count, sizeof(int64_t), offset_order);
+    return error;
+}
+
+/* ---- one segment ----------------------------------------------------------------------------- */
+
+static int segment_open_found(struct log *l, int64_t base)
+{
+    char path[PATH_ROOM];
+    struct io_stat st;
+    path_segment(path, l->dir->path, l->folder, base, ".log");
+    int error = io_stat(l->core->io, path, &st);
+    if (error != 0)
+        return error;
+    if (st.size > INT32_MAX)
+        return -EFBIG;
+    struct segment *s = segment_add(l, base);
+    if (s == NULL)
+        return -ENOMEM;
+    s->size = s->written = (uint32_t)st.size;
+    s->modified_ms = st.modified_ms;
+    s->created = true;
+    s->loaded = false;
+    l->size_bytes += s->size;
+    return 0;
+}
+
+int segment_load(struct log *l, struct segment *s)
+{
+    struct index_entry last;
+    struct time_entry latest;
+    if (s->loaded)
+        return 0;
+    segment_use(s);
+    int fd = segment_fd(l, s, FILE_INDEX);
+    int error = fd < 0 ? fd : index_measure(l->core->io, fd, s->base, &s->behind.entries, &last);
+    if (error == 0) {
+        fd = segment_fd(l, s, FILE_TIME);
+        error = fd < 0 ? fd : time_measure(l->core->io, fd, s->base, &s->behind.times, &latest);
+    }
+    segment_unuse(l, s);
+    if (error != 0)
+        return error;
+    s->behind.max_timestamp = s->behind.last_time = latest.timestamp;
+    s->behind.max_timestamp_offset = latest.offset;
+    s->ahead = s->behind;
+    s->loaded = true;
+    return 0;
+}
+
+/* Walks from the last index entry below *position up to there. */
+static int measure_walk(struct log *l, struct segment *s, struct index_entry from,
+                        uint32_t *position, struct index_cursor *c, int64_t *end)
+{
+    struct scan scan;
+    struct batch_header h;
+    const uint8_t *batch;
+    bool first = from.position > 0, matches = true;
+    scan_begin(&scan, l, s, from.position, *position, SCAN_HEADERS);
+    while (matches && scan_next(&scan, &batch, &h)) {
+        int64_t last = scan.next_offset - 1;
+        matches = !first || last == from.offset;
+        first = false;
+        c->since += h.size;
+        if (h.magic == 2 && h.max_timestamp > c->max_timestamp) {
+            c->max_timestamp = h.max_timestamp;
+            c->max_timestamp_offset = last;
+        }
+        l->last_epoch = h.magic == 2 ? h.leader_epoch : l->last_epoch;
+        *end = last + 1;
+    }
+    int error = 0;
+    if (matches && scan.ended == SCAN_FAILED)
+        error = scan.error;
+    else if (!matches || (first && *position > 0))
+        error = -ESTALE; /* the index points at something else */
+    else if (scan.ended != SCAN_CLEAN)
+        error = -EILSEQ;
+    *position = scan.position;
+    scan_end(&scan);
+    return error;
+}
+
+int segment_measure(struct log *l, struct segment *s, uint32_t *position,
+                    struct index_cursor *cursor, int64_t *end)
+{
+    struct io *io = l->core->io;
+    struct index_entry last;
+    struct time_entry latest = {NO_TIMESTAMP, s->base};
+    index_cursor_init(cursor);
+    *end = s->base;
+    segment_use(s);
+    int fd = segment_fd(l, s, FILE_INDEX);
+    int error = fd < 0 ? fd : index_measure(io, fd, s->base, &cursor->entries, &last);
+    if (error == 0)
+        error =
+            index_count_below(io, fd, s->base, cursor->entries, *position, &cursor->entries, &last);
+    fd = error != 0 ? -1 : segment_fd(l, s, FILE_TIME);
+    if (error == 0)
+        error = fd < 0 ? fd : time_measure(io, fd, s->base, &cursor->times, &latest);
+    if (error == 0) {
+        cursor->max_timestamp = cursor->last_time = latest.timestamp;
+        cursor->max_timestamp_offset = latest.offset;
+        error = measure_walk(l, s, last, position, cursor, end);
+    }
+    if (error == 0 || error == -EILSEQ) { /* time entries of batches that do not count go, too */
+        int again = time_count_below(io, fd, s->base, cursor->times, *end, &cursor->times, &latest);
+        cursor->last_time = latest.timestamp;
+        error = again != 0 ? again : error;
+    }
+    segment_unuse(l, s);
+    return error;
+}
+
+static int file_cut(struct log *l, struct segment *s, enum segment_file which, uint64_t size)
+{
+    int fd = segment_fd(l, s, which);
+    struct io_stat st;
+    if (fd < 0)
+        return fd;
+    int error = io_fstat(l->core->io, fd, &st);
+    if (error == 0 && st.size > size)
+        error = io_truncate(l->core->io, fd, size);
+    return error;
+}
+
+int segment_cut(struct log *l, struct segment *s, uint32_t position,
+                const struct index_cursor *cursor)
+{
+    segment_use(s);
+    int error = file_cut(l, s, FILE_LOG, position);
+    if (error == 0)
+        error = file_cut(l, s, FILE_INDEX, (uint64_t)cursor->entries * INDEX_ENTRY_SIZE);
+    if (error == 0)
+        error = file_cut(l, s, FILE_TIME, (uint64_t)cursor->times * TIME_ENTRY_SIZE);
+    segment_unuse(l, s);
+    if (error != 0)
+        return error;
+    l->size_bytes -= s->size - position;
+    s->size = s->written = position;
+    s->synced = s->sealed = false;
+    return 0;
+}
+
+int segments_remove_from(struct log *l, uint32_t index)
+{
+    while (l->segments_count > index) {
+        struct segment *s = segment_active(l);
+        for (uint32_t which = 0; which < SEGMENT_FILES; which++) {
+            char path[PATH_ROOM];
+            path_segment(path, l->dir->path, l->folder, s->base, segment_suffixes[which]);
+            int error = io_unlink(l->core->io, path);
+            if (error != 0 && error != -ENOENT)
+                return error;
+        }
+        segment_remove_last(l);
+    }
+    return 0;
+}
+
+/* ---- the active one -------------------------------------------------------------------------- */
+
+static int active_load(struct log *l)
+{
+    struct segment *s = segment_active(l);
+    uint32_t position = s->size;
+    int error = segment_measure(l, s, &position, &s->behind, &l->end_offset);
+    if (error == -ESTALE) {
+        bool cut = false;
+        trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
+                   "%s/%s: the indexes of segment %" PRId64 " do not match it: made anew",
+                   l->dir->path, l->folder, s->base);
+        error = segment_rebuild(l, s, &cut);
+        position = s->size;
+        if (error == 0)
+            error = segment_measure(l, s, &position, &s->behind, &l->end_offset);
+    }
+    if (error == -EILSEQ) {
+        l->torn = true;
+        error = 0;
+    }
+    if (error != 0)
+        return error;
+    l->size_bytes -= s->size - position;
+    s->size = s->written = position;
+    s->ahead = s->behind;
+    s->loaded = true;
+    uint8_t first[BATCH_HEADER_SIZE];
+    struct batch_header h;
+    if (position < BATCH_HEADER_SIZE)
+        return 0;
+    segment_use(s);
+    int fd = segment_fd(l, s, FILE_LOG);
+    int64_t got = fd < 0 ? fd : io_pread(l->core->io, fd, first, sizeof(first), 0);
+    segment_unuse(l, s);
+    if (got == (int64_t)sizeof(first) && first[BATCH_PEEK_SIZE - 1] == 2) {
+        batch_decode_header(first, &h);
+        s->first_timestamp = h.max_timestamp;
+    }
+    return got < 0 ? (int)got : 0;
+}
+
+static int log_load_found(struct log *l, struct folder_listing *f)
+{
+    int error = folder_list(f);
+    for (uint32_t i = 0; i < f->segments.count && error == 0; i++)
+        error = segment_open_found(l, f->segments.offsets[i]);
+    for (uint32_t i = 0; i < f->snapshots.count && error == 0; i++)
+        l->snapshot_offset = MAX(l->snapshot_offset, f->snapshots.offsets[i]);
+    l->snapshots_found = f->snapshots.count;
+    if (error != 0)
+        return error;
+    if (l->segments_count == 0)
+        return segment_add(l, 0) == NULL ? -ENOMEM : 0;
+    l->writing = l->segments_count - 1;
+    return active_load(l);
+}
 
 int log_load(struct log *l, bool empty)
 {
-    (void)empty;
+    struct folder_listing f = {.log = l};
+    l->snapshot_offset = l->recovery_point = NO_OFFSET;
+    l->last_epoch = -1;
+    if (empty)
+        return segment_add(l, 0) == NULL ? -ENOMEM : 0;
+    int error = log_load_found(l, &f);
+    found_free(l, &f.segments);
+    found_free(l, &f.snapshots);
+    if (error != 0)
+        return error;
+    int64_t start = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_LOG_START);
+    l->start_offset = MAX(l->segments[0]->base, start);
+    l->recovery_point = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_RECOVERY_POINT);
+    l->written_end = l->synced_end = l->durable_end = l->high_watermark = l->end_offset;
+    return 0;
+}
+
+/* ---- producers and epochs -------------------------------------------------------------------- */
+
+static int snapshot_read(struct log *l, int64_t offset, bool *good)
+{
+    char path[PATH_ROOM], *data = NULL;
+    size_t size = 0;
+    path_segment(path, l->dir->path, l->folder, offset, ".snapshot");
+    int error = io_slurp(l->core->io, l->core->mem, path, SNAPSHOT_MAX, &data, &size);
+    if (error != 0)
+        return error;
+    *good = producers_decode(l, (const uint8_t *)data, size);
+    mem_free(l->core->mem, data, size + 1);
+    if (!*good)
+        trace_line(l->core->trace, TRACE_LOG, TRACE_WARN, "%s is damaged: not used", path);
+    return 0;
+}
+
+/* Newest first: snapshots above `below` say what is not in the log (any more): they go, and so do
+ * those that belong to no segment, but for the one that is used. */
+int log_load_producers(struct log *l, int64_t below)
+{
+    struct folder_listing f = {.log = l};
+    bool good = false;
+    if (l->snapshots_found == 0)
+        return 0;
+    int error = folder_list(&f);
     l->snapshot_offset = NO_OFFSET;
-    return segment_add(l, 0) == NULL ? -ENOMEM : 0;
+    for (uint32_t i = f.snapshots.count; i > 0 && error == 0; i--) {
+        int64_t offset = f.snapshots.offsets[i - 1];
+        if (offset <= below && !good)
+            error = snapshot_read(l, offset, &good);
+        if (good && l->snapshot_offset == NO_OFFSET)
+            l->snapshot_offset = offset;
+        bool of_segment = l->segments[segment_find(l, offset)]->base == offset;
+        if (offset <= below && (of_segment || offset == l->snapshot_offset))
+            continue;
+        char path[PATH_ROOM];
+        path_segment(path, l->dir->path, l->folder, offset, ".snapshot");
+        dir_remove_file(l->dir, path);
+    }
+    found_free(l, &f.segments);
+    found_free(l, &f.snapshots);
+    return error;
+}
+
+int log_rebuild_epochs(struct log *l)
+{
+    int error = 0;
+    epochs_free(l);
+    for (uint32_t i = 0; i < l->segments_count && error == 0; i++) {
+        struct segment *s = l->segments[i];
+        struct scan scan;
+        struct batch_header h;
+        const uint8_t *batch;
+        if (!s->created || s->written == 0)
+            continue;
+        scan_begin(&scan, l, s, 0, s->written, SCAN_HEADERS);
+        while (error == 0 && scan_next(&scan, &batch, &h)) {
+            error = epochs_reserve(l) ? 0 : -ENOMEM;
+            if (error == 0 && h.magic == 2)
+                epochs_assign(l, h.leader_epoch, h.base_offset);
+        }
+        if (error == 0 && scan.ended == SCAN_FAILED)
+            error = scan.error;
+        scan_end(&scan);
+    }
+    l->epochs_dirty = true;
+    return error;
 }

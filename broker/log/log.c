@@ -29,6 +29,7 @@
 #include "broker/log/path.h"
 #include "broker/log/producer.h"
 #include "broker/log/read.h"
+#include "broker/log/recovery.h"
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
 
@@ -161,10 +162,12 @@ static void log_open_files(struct log *l)
     l->folder_new = made;
     if (error == 0)
         error = log_load(l, made);
-    if (error == 0) {
+    if (error == 0)
         state_move(&l->state, &log_states, LOG_OPEN);
+    if (error == 0 && !made && l->core->phase.now != PHASE_STARTING)
+        error = recovery_open_late(l);
+    if (error == 0)
         return;
-    }
     trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR, "%s/%s cannot be opened: %s", d->path,
                l->folder, strerror(-error));
     state_move(&l->state, &log_states, LOG_FAILED);

@@ -164,7 +164,7 @@ struct segment {
     uint32_t written; /* bytes in the file */
     struct index_cursor ahead, behind;
     int64_t first_timestamp; /* largest of its first batch; NO_TIMESTAMP: not known yet */
-    int64_t created_ms, jitter_ms;
+    int64_t created_ms, modified_ms, jitter_ms;
     struct segment_files *files; /* NULL: closed */
     uint32_t users;              /* reads and flushes under way */
     uint8_t *snapshot;           /* producer snapshot to write when its file is made */
@@ -227,6 +227,8 @@ void wal_free(struct wal *w);
 bool wal_busy(const struct wal *w); /* I/O under way */
 /* Starts a generation: its first file is made or begun anew, durably. */
 NODISCARD int wal_begin(struct wal *w, uint64_t generation);
+/* Ends the generation: what it held is in segments, synced. At once. 0 or -errno. */
+NODISCARD int wal_end(struct wal *w);
 /* Room for an entry with size bytes of batch: where the batch goes, or NULL. Nothing happens until
  * wal_commit, which must follow before anything else touches the WAL. */
 NODISCARD uint8_t *wal_reserve(struct wal *w, uint32_t size);
@@ -252,6 +254,12 @@ uint64_t wal_payload_max(const struct wal *w);
 
 enum dir_state { DIR_OK, DIR_FULL, DIR_FAILED };
 
+struct wal_found { /* a WAL file that was there at start */
+    uint32_t core, number;
+    bool valid; /* the header is one */
+    struct wal_file_header header;
+};
+
 struct log_dir {
     struct log_core *core;
     uint32_t index;
@@ -262,9 +270,11 @@ struct log_dir {
     struct map folders; /* name -> struct folder: what was there at start */
     bool root_dirty;    /* a folder was made in it since the last directory sync */
     bool failure_untold;
-    int error;              /* why it failed */
-    uint64_t generation;    /* of the newest WAL found at start; 0: none */
-    bool had_wal;           /* torc wrote here before */
+    int error;           /* why it failed */
+    uint64_t generation; /* of the newest WAL found at start; 0: none */
+    bool had_wal;        /* torc wrote here last, and was not stopped cleanly */
+    struct wal_found *wal_found;
+    uint32_t wal_found_count, wal_found_room;
     struct map checkpoints; /* folder name -> struct checkpoint, till log_core_serve */
 };
 
@@ -312,6 +322,7 @@ struct log {
     bool folder_dirty; /* a file was made in it since the last directory sync */
     bool want_sync;    /* the next flush syncs too */
     bool changed;      /* written to since it was opened */
+    bool torn;         /* found with a file that ends inside a batch */
     struct shared_config *config;
     int32_t leader_epoch;
     int64_t start_offset, end_offset;
@@ -337,10 +348,14 @@ struct log {
     struct list moved_link;   /* core->moved: readable end changed in this round */
     uint64_t settle_serial;   /* WAL file of the oldest unsettled batch; 0: none */
     uint64_t settling_serial; /* the same for what a flush under way will settle */
-    int64_t snapshot_offset;  /* of the newest producer snapshot; NO_OFFSET: none */
-    uint64_t synced_ns;       /* when it was last synced (flush.ms) */
-    struct flush *flush;      /* under way */
-    uint32_t users;           /* flush and cold reads; a deleted log is freed at 0 */
+    int64_t recovery_point;   /* as checkpointed when it was opened; NO_OFFSET: not */
+    uint32_t snapshots_found;
+    int32_t last_epoch;      /* of the last batch seen when it was loaded */
+    struct replay *replay;   /* recovery.c, while it runs */
+    int64_t snapshot_offset; /* of the newest producer snapshot; NO_OFFSET: none */
+    uint64_t synced_ns;      /* when it was last synced (flush.ms) */
+    struct flush *flush;     /* under way */
+    uint32_t users;          /* flush and cold reads; a deleted log is freed at 0 */
 };
 
 static inline const struct topic_config *log_config(const struct log *l)

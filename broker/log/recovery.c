@@ -1,13 +1,216 @@
-/* What the WAL of an earlier life proves, laid over the segments before the core serves. */
+/* Recovery of a core's logs, between log_open of the last and the first append.
+ *
+ *   WAL of each directory ─▶ entry by entry to its log (replay.c) ─▶ what has no entries and was
+ * not closed well: by scan ─▶ epochs, producers, snapshots ─▶ one sync of the file system
+ *
+ *   found                              a durable log            a write.caching log
+ *   closed well (no WAL of ours,       as it is                 as it is
+ *   clean-shutdown file there)
+ *   WAL of ours, entries for the log   what the WAL proves      what the WAL proves, then sound
+ * batches WAL of ours, no entries            as it is: everything     by scan from the recovery
+ * point is synced no WAL of ours, unclean            by scan from the recovery point, as Kafka does
+ *
+ * Invariants
+ *  1. Cost depends on what the WAL holds, not on the number or size of segments, except for scans.
+ *  2. Replaying twice gives the same as once: until log_core_serve begins a new generation, a crash
+ *     just repeats this.
+ *  3. What only the WAL knew (producers, epochs, log start) is in files, synced, when this returns.
+ *
+ * Failure: an error of a directory fails the directory; rot fails the partition. */
 #include "broker/log/recovery.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "broker/log/dir.h"
+#include "broker/log/epoch.h"
+#include "broker/log/flush.h"
+#include "broker/log/load.h"
+#include "broker/log/log_core.h"
+#include "broker/log/path.h"
+#include "broker/log/producer.h"
+#include "broker/log/replay.h"
+#include "broker/log/segment.h"
+#include "broker/log/wal_scan.h"
+
+struct recovery {
+    struct log_core *core;
+    struct log_dir *dir;
+    struct replays *replays;
+};
+
+static int recovery_entry(void *context, const struct wal_entry *e, const uint8_t *batch)
+{
+    struct recovery *v = context;
+    struct log *l = log_find(v->core, e->topic_id, e->partition);
+    if (l == NULL || l->dir != v->dir || l->state.now != LOG_OPEN)
+        return 0; /* deleted, or another core's now */
+    if (e->type == WAL_LOG_START) {
+        l->start_offset = MAX(l->start_offset, e->base_offset);
+        return 0;
+    }
+    return replay_batch(v->replays, l, e, batch);
+}
+
+/* ---- what follows for each log --------------------------------------------------------------- */
+
+/* A log start above everything that is there: as Kafka, it begins there with nothing. */
+static int log_begin_at_start(struct log *l)
+{
+    if (l->start_offset <= l->end_offset)
+        return 0;
+    trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
+               "%s/%s ends at %" PRId64 ", below its log start %" PRId64 ": begun anew there",
+               l->dir->path, l->folder, l->end_offset, l->start_offset);
+    int error = segments_remove_from(l, 0);
+    if (error != 0)
+        return error;
+    l->end_offset = l->start_offset;
+    l->writing = 0;
+    l->changed = true;
+    return segment_add(l, l->start_offset) == NULL ? -ENOMEM : 0;
+}
+
+/* A log without WAL entries. */
+static int log_recover_alone(struct log *l)
+{
+    const struct log_dir *d = l->dir;
+    bool unclean = d->had_wal || !l->core->config.clean_start;
+    if (unclean && (l->cached || !d->had_wal) && l->segments[0]->created) {
+        int error = replay_by_scan(l);
+        if (error != 0)
+            return error;
+    } else if (l->torn) {
+        l->core->stats.rot++;
+        log_fail(l, "its last segment ends inside a batch");
+        return 0;
+    } else {
+        int error = epochs_read(l);
+        if (error != 0 && error != -ENOENT && error != -EILSEQ)
+            return error;
+    }
+    int error = log_load_producers(l, l->end_offset);
+    /* torc writes a snapshot before a WAL file with producers' batches goes; Kafka needs a scan. */
+    int64_t known = MAX(l->snapshot_offset, l->start_offset);
+    if (error == 0 && !d->had_wal && known < l->end_offset)
+        error = replay_producers(l, known);
+    return error;
+}
+
+/* What only the WAL knew goes into files; the sync of the file system follows. */
+static int log_write_state(struct log *l)
+{
+    int error = 0;
+    if (l->last_epoch > epochs_latest(l))
+        error = log_rebuild_epochs(l);
+    epochs_truncate_end(l, l->end_offset);
+    if (error == 0 && l->epochs_dirty)
+        error = epochs_write(l);
+    if (error == 0 && l->producers_dirty) {
+        uint32_t size = 0;
+        uint8_t *data = producers_encode(l, l->end_offset, &size);
+        error = data == NULL ? -ENOMEM : snapshot_write(l, l->end_offset, data, size);
+        mem_free(l->core->mem, data, size);
+        if (error == 0)
+            l->snapshot_offset = l->end_offset;
+        l->producers_dirty = error != 0;
+    }
+    return error;
+}
+
+static int recovery_settle_log(struct log *l)
+{
+    int error = log_begin_at_start(l);
+    if (error == 0)
+        error = log_write_state(l);
+    l->start_offset = MAX(l->start_offset, l->segments[0]->base);
+    l->written_end = l->synced_end = l->durable_end = l->high_watermark = l->end_offset;
+    for (uint32_t i = 0; i < l->segments_count; i++)
+        l->segments[i]->synced = true; /* the file system is, before anything relies on it */
+    l->folder_new = l->folder_dirty = false;
+    producers_high_watermark(l);
+    return error;
+}
+
+int recovery_open_late(struct log *l)
+{
+    int error = log_recover_alone(l);
+    if (error == 0 && l->state.now == LOG_OPEN)
+        error = recovery_settle_log(l);
+    return error;
+}
+
+/* ---- a directory ----------------------------------------------------------------------------- */
+
+static int recovery_logs(struct recovery *v)
+{
+    int error = 0;
+    for (uint32_t i = 0; i < v->core->table_room; i++) {
+        struct log *l = v->core->table[i];
+        if (l == NULL || l->dir != v->dir)
+            continue;
+        bool replayed = l->replay != NULL;
+        int of_log = replay_end(v->replays, l); /* also when there was an error: frees */
+        if (of_log == 0 && error == 0 && !replayed && l->state.now == LOG_OPEN)
+            of_log = log_recover_alone(l);
+        if (of_log == 0 && error == 0 && l->state.now == LOG_OPEN)
+            of_log = recovery_settle_log(l);
+        error = error != 0 ? error : of_log;
+    }
+    return error;
+}
+
+static int recovery_dir(struct log_core *c, struct log_dir *d)
+{
+    struct recovery v = {.core = c, .dir = d, .replays = replays_make(c)};
+    struct wal_scan_result result = {0};
+    if (v.replays == NULL)
+        return -ENOMEM;
+    int error = d->had_wal ? wal_scan(d, recovery_entry, &v, &result) : 0;
+    int logs = recovery_logs(&v);
+    error = error != 0 ? error : logs;
+    replays_free(v.replays);
+    c->stats.torn_tails += result.torn_tails;
+    c->stats.rot += result.rot;
+    if (result.groups > 0 || result.torn_tails > 0 || result.rot > 0)
+        trace_line(c->trace, TRACE_LOG, result.rot > 0 ? TRACE_ERROR : TRACE_INFO,
+                   "%s: the WAL gave %" PRIu64 " entries in %" PRIu64 " groups%s%s", d->path,
+                   result.entries, result.groups,
+                   result.torn_tails > 0 ? ", its last write was torn" : "",
+                   result.rot > 0 ? ", and durable parts of it are damaged" : "");
+    /* Also what an earlier process left in the page cache becomes durable here, at once for all. */
+    if (error == 0 && (d->had_wal || !c->config.clean_start))
+        error = io_sync_filesystem(c->io, d->path);
+    d->root_dirty = d->root_dirty && error != 0;
+    return error;
+}
 
 int recovery_run(struct log_core *c)
 {
-    (void)c;
+    for (uint32_t i = 0; i < c->dirs_count; i++) {
+        struct log_dir *d = &c->dirs[i];
+        if (d->state.now == DIR_FAILED)
+            continue;
+        int error = recovery_dir(c, d);
+        if (error == -ENOMEM)
+            return error;
+        if (error != 0)
+            dir_fail(d, error, "recovery");
+    }
     return 0;
 }
 
 void recovery_remove_old(struct log_dir *d)
 {
-    (void)d;
+    const struct log_core_config *config = &d->core->config;
+    for (uint32_t i = 0; i < d->wal_found_count; i++) {
+        const struct wal_found *f = &d->wal_found[i];
+        /* Of cores that are no more: one of those that are removes them. */
+        if (f->core < config->cores_count || f->core % config->cores_count != config->core)
+            continue;
+        char path[PATH_ROOM];
+        path_wal(path, d->path, f->core, f->number);
+        dir_remove_file(d, path);
+    }
 }

@@ -167,6 +167,16 @@ void segment_remove_first(struct log *l)
         segment_free(l->core, s);
 }
 
+void segment_remove_last(struct log *l)
+{
+    struct segment *s = segment_active(l);
+    assert(s->users == 0 && s->size == s->written);
+    l->segments_count--;
+    l->writing = MIN(l->writing, l->segments_count == 0 ? 0 : l->segments_count - 1);
+    l->size_bytes -= s->size;
+    segment_free(l->core, s);
+}
+
 void segments_free(struct log *l)
 {
     for (uint32_t i = 0; i < l->segments_count; i++)

@@ -20,6 +20,8 @@ static inline struct segment *segment_active(const struct log *l)
 uint32_t segment_find(const struct log *l, int64_t offset);
 /* Takes the oldest one out of the list (it is freed when its last user lets go). */
 void segment_remove_first(struct log *l);
+/* The newest one, with nothing of it in memory only. */
+void segment_remove_last(struct log *l);
 void segment_use(struct segment *s);
 void segment_unuse(struct log *l, struct segment *s);
 void segments_free(struct log *l);

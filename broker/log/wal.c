@@ -154,7 +154,7 @@ static int wal_file_open(struct wal *w, uint32_t n)
     return 0;
 }
 
-static void wal_fill_header(struct wal *w, uint64_t start_sequence)
+static void wal_fill_header(struct wal *w, uint64_t start_sequence, bool closed)
 {
     struct log_core *c = wal_core(w);
     struct wal_file_header *h = (void *)w->header_block;
@@ -169,6 +169,7 @@ static void wal_fill_header(struct wal *w, uint64_t start_sequence)
         .number = w->current,
         .core = c->config.core,
         .cores_count = c->config.cores_count,
+        .closed = closed ? 1 : 0,
     };
     h->crc = crc32c(0, h, offsetof(struct wal_file_header, crc));
 }
@@ -182,6 +183,17 @@ static void wal_remove_extra(struct wal *w)
         path_wal(path, w->dir->path, c->config.core, n);
         dir_remove_file(w->dir, path); /* most are not there */
     }
+}
+
+/* The block of the current file. At once. */
+static int wal_write_header(struct wal *w)
+{
+    struct log_core *c = wal_core(w);
+    int fd = w->files[w->current].fd;
+    int64_t written = io_pwrite(c->io, fd, w->header_block, WAL_BLOCK, 0);
+    if (written != WAL_BLOCK)
+        return written < 0 ? (int)written : -EIO;
+    return io_fdatasync(c->io, fd);
 }
 
 int wal_begin(struct wal *w, uint64_t generation)
@@ -200,14 +212,19 @@ int wal_begin(struct wal *w, uint64_t generation)
     w->current = 0;
     w->files[0].serial = 1;
     w->position = WAL_BLOCK;
-    wal_fill_header(w, 1);
-    int64_t written = io_pwrite(c->io, w->files[0].fd, w->header_block, WAL_BLOCK, 0);
-    if (written != WAL_BLOCK)
-        return written < 0 ? (int)written : -EIO;
-    error = io_fdatasync(c->io, w->files[0].fd);
+    wal_fill_header(w, 1, false);
+    error = wal_write_header(w);
     if (error == 0)
         state_move(&w->state, &wal_states, WAL_IDLE);
     return error;
+}
+
+int wal_end(struct wal *w)
+{
+    assert(w->state.now == WAL_IDLE);
+    assert(wal_last_group(w) == NULL);
+    wal_fill_header(w, w->sequence + 1, true);
+    return wal_write_header(w);
 }
 
 /* ---- appending ------------------------------------------------------------------------------- */
@@ -459,7 +476,7 @@ static void wal_write(struct wal *w)
     w->rw.offset = w->position;
     w->expected = 0;
     if (w->position == 0) { /* invariant 5 */
-        wal_fill_header(w, w->sequence + 1);
+        wal_fill_header(w, w->sequence + 1, false);
         w->iov[iov_count++] = (struct iovec){w->header_block, WAL_BLOCK};
         w->position = w->expected = WAL_BLOCK;
     }

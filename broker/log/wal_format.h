@@ -36,9 +36,11 @@ struct wal_file_header {
     uint32_t start_crc; /* previous_crc of that group */
     uint32_t number;    /* n of the name */
     uint16_t core, cores_count;
+    uint32_t closed; /* 1: everything of this generation is in segments: nothing to read */
+    uint32_t reserved;
     uint32_t crc; /* of all before */
 };
-_Static_assert(sizeof(struct wal_file_header) == 48, "file header");
+_Static_assert(sizeof(struct wal_file_header) == 56, "file header");
 
 struct wal_group_header {
     uint32_t magic, version;

@@ -1,0 +1,347 @@
+/* Reading a WAL back after a crash: which groups were written, in which order, and where it ends.
+ *
+ *   files of one writer core, newest generation, by start sequence
+ *     │ hdr │ g 17 │ g 18 │ g 19 │ old bytes      ─▶      │ hdr │ g 20 │ g 21 │ torn │ old bytes
+ *                                  └ next file begins with 20, chained to 19's checksum ┘
+ *
+ * A group counts when its header, every entry header, every batch and the chain to the group before
+ * agree. Where that ends is one of
+ *   end         nothing of this generation follows: the last write was whole
+ *   torn tail   a group of the last write is damaged; it was never acknowledged, so it is cut
+ *   rot         a group of a LATER write is there behind the damage: what is damaged was durable
+ *               once. Reading goes on behind it, and the logs will show by their offsets who lost.
+ *
+ * Whose files: when the number of cores is what it was, a core reads its own. Otherwise partitions
+ * have moved, and every core reads all and takes what belongs to its logs.
+ *
+ * Invariant: nothing read is believed before it is bounded by the bytes that are there. */
+#include "broker/log/wal_scan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/log/path.h"
+#include "core/crc32c.h"
+
+#define WINDOW_BYTES (4u << 20)
+/* How far behind damage a later write is looked for: the damaged write, and then some. */
+#define LOOK_BYTES (2 * WAL_WRITE_BYTES + 2 * CHUNK_BYTES)
+
+struct wal_set { /* one writer core's newest generation, as it is walked */
+    struct log_dir *dir;
+    struct wal_found *files[WAL_FILES_MAX];
+    uint32_t files_count;
+    uint32_t at_file;
+    uint64_t position, sequence; /* of the group expected next */
+    uint32_t crc;                /* of the one before */
+    int fd;
+    uint8_t *window;
+    uint32_t room, filled;
+    uint64_t begin; /* window holds [begin, begin + filled) of the file */
+    struct wal_scan_result *result;
+};
+
+/* ---- headers --------------------------------------------------------------------------------- */
+
+static int header_read(struct log_dir *d, struct wal_found *f)
+{
+    struct io *io = d->core->io;
+    char path[PATH_ROOM];
+    struct io_stat st;
+    path_wal(path, d->path, f->core, f->number);
+    int fd = io_open(io, path, IO_READ);
+    if (fd < 0)
+        return fd;
+    int64_t got = io_pread(io, fd, &f->header, sizeof(f->header), 0);
+    int error = io_fstat(io, fd, &st);
+    io_close(io, fd);
+    const struct wal_file_header *h = &f->header;
+    f->valid = error == 0 && got == (int64_t)sizeof(*h) && h->magic == WAL_MAGIC &&
+               h->version == WAL_VERSION &&
+               h->crc == crc32c(0, h, offsetof(struct wal_file_header, crc)) &&
+               h->core == f->core && h->number == f->number && h->file_bytes <= st.size;
+    if (got < 0)
+        return (int)got;
+    return error;
+}
+
+/* Must this core look at what that core wrote? */
+static bool set_is_ours(const struct log_dir *d, const struct wal_found *f)
+{
+    const struct log_core_config *config = &d->core->config;
+    return f->header.cores_count != config->cores_count || f->core == config->core;
+}
+
+static uint64_t newest_generation(const struct log_dir *d, uint32_t core)
+{
+    uint64_t newest = 0;
+    for (uint32_t i = 0; i < d->wal_found_count; i++)
+        if (d->wal_found[i].valid && d->wal_found[i].core == core)
+            newest = MAX(newest, d->wal_found[i].header.generation);
+    return newest;
+}
+
+static bool generation_closed(const struct log_dir *d, uint32_t core, uint64_t generation)
+{
+    bool closed = false;
+    for (uint32_t i = 0; i < d->wal_found_count; i++) {
+        const struct wal_found *f = &d->wal_found[i];
+        closed |= f->valid && f->core == core && f->header.generation == generation &&
+                  f->header.closed != 0;
+    }
+    return closed;
+}
+
+int wal_scan_headers(struct log_dir *d)
+{
+    int error = 0;
+    for (uint32_t i = 0; i < d->wal_found_count && error == 0; i++)
+        error = header_read(d, &d->wal_found[i]);
+    for (uint32_t i = 0; i < d->wal_found_count && error == 0; i++) {
+        const struct wal_found *f = &d->wal_found[i];
+        if (f->valid && set_is_ours(d, f) &&
+            !generation_closed(d, f->core, newest_generation(d, f->core)))
+            d->had_wal = true;
+    }
+    d->generation = newest_generation(d, d->core->config.core);
+    return error;
+}
+
+/* ---- bytes ----------------------------------------------------------------------------------- */
+
+static int set_open_file(struct wal_set *w, uint32_t n)
+{
+    const struct wal_found *f = w->files[n];
+    char path[PATH_ROOM];
+    if (w->fd >= 0)
+        io_close(w->dir->core->io, w->fd);
+    path_wal(path, w->dir->path, f->core, f->number);
+    w->fd = io_open(w->dir->core->io, path, IO_READ);
+    w->at_file = n;
+    w->position = WAL_BLOCK;
+    w->begin = w->filled = 0;
+    return w->fd < 0 ? w->fd : 0;
+}
+
+/* size bytes at position of the current file; NULL with *error 0: the file is shorter. */
+static const uint8_t *set_bytes(struct wal_set *w, uint64_t position, uint64_t size, int *error)
+{
+    struct mem *mem = w->dir->core->mem;
+    *error = 0;
+    if (position + size > w->files[w->at_file]->header.file_bytes)
+        return NULL;
+    if (position >= w->begin && position + size <= w->begin + w->filled)
+        return w->window + (position - w->begin);
+    uint32_t want = (uint32_t)MAX(size, (uint64_t)WINDOW_BYTES);
+    if (want > w->room) {
+        uint8_t *grown = mem_realloc(mem, w->window, w->room, want);
+        if (grown == NULL) {
+            *error = -ENOMEM;
+            return NULL;
+        }
+        w->window = grown;
+        w->room = want;
+    }
+    int64_t got = io_pread(w->dir->core->io, w->fd, w->window, w->room, position);
+    w->begin = position;
+    w->filled = got < 0 ? 0 : (uint32_t)got;
+    if (got < 0)
+        *error = (int)got;
+    return got >= (int64_t)size ? w->window : NULL;
+}
+
+/* ---- groups ---------------------------------------------------------------------------------- */
+
+static bool header_sound(const struct wal_set *w, const struct wal_group_header *h)
+{
+    return h->magic == WAL_GROUP_MAGIC && h->version == WAL_VERSION &&
+           h->generation == w->files[0]->header.generation &&
+           h->crc == crc32c(0, h, offsetof(struct wal_group_header, crc)) &&
+           h->length % WAL_BLOCK == 0 && h->used <= h->length && h->used >= sizeof(*h) &&
+           h->first_of_write <= h->sequence;
+}
+
+static bool batch_sound(const struct wal_entry *e, const uint8_t *batch)
+{
+    struct batch_header b;
+    return batch_peek(batch, e->length, &b) == BATCH_WHOLE && b.size == e->length &&
+           b.base_offset == e->base_offset && batch_last_offset(&b) == e->last_offset &&
+           b.crc == e->batch_crc && e->base_offset >= 0 && b.last_offset_delta >= 0 &&
+           batch_crc_matches(batch, b.size);
+}
+
+static bool entry_sound(const struct wal_entry *e, uint32_t room)
+{
+    const void *from = &e->type;
+    return e->crc == crc32c(0, from,
+                            offsetof(struct wal_entry, slot) - offsetof(struct wal_entry, type)) &&
+           e->length <= room && wal_padded(e->length, WAL_ENTRY_ALIGN) <= room &&
+           (e->type == WAL_BATCH || (e->type == WAL_LOG_START && e->length == 0)) &&
+           e->partition >= 0;
+}
+
+/* All entries of a group whose header is sound. */
+static bool entries_sound(const uint8_t *group, const struct wal_group_header *h)
+{
+    uint32_t at = sizeof(*h), crc = 0;
+    for (uint32_t i = 0; i < h->entries; i++) {
+        struct wal_entry e;
+        if (h->used - at < sizeof(e))
+            return false;
+        memcpy(&e, group + at, sizeof(e));
+        at += (uint32_t)sizeof(e);
+        if (!entry_sound(&e, h->used - at))
+            return false;
+        if (e.type == WAL_BATCH && !batch_sound(&e, group + at))
+            return false;
+        crc = crc32c(crc, &e.crc, sizeof(e.crc));
+        at += wal_padded(e.length, WAL_ENTRY_ALIGN);
+    }
+    return at == h->used && crc == h->entries_crc;
+}
+
+static int entries_visit(struct wal_set *w, const uint8_t *group, const struct wal_group_header *h,
+                         int (*visit)(void *, const struct wal_entry *, const uint8_t *),
+                         void *context)
+{
+    uint32_t at = sizeof(*h);
+    int error = 0;
+    for (uint32_t i = 0; i < h->entries && error == 0; i++) {
+        struct wal_entry e;
+        memcpy(&e, group + at, sizeof(e));
+        at += (uint32_t)sizeof(e);
+        error = visit(context, &e, e.type == WAL_BATCH ? group + at : NULL);
+        at += wal_padded(e.length, WAL_ENTRY_ALIGN);
+    }
+    w->result->groups++;
+    w->result->entries += h->entries;
+    w->result->bytes += h->length;
+    return error;
+}
+
+/* The whole group expected here, or NULL (*error: a read that failed). */
+static const uint8_t *set_group(struct wal_set *w, struct wal_group_header *h, int *error)
+{
+    const uint8_t *group = set_bytes(w, w->position, sizeof(*h), error);
+    if (group == NULL)
+        return NULL;
+    memcpy(h, group, sizeof(*h));
+    if (!header_sound(w, h) || h->sequence != w->sequence || h->previous_crc != w->crc)
+        return NULL;
+    group = set_bytes(w, w->position, h->length, error);
+    return group != NULL && entries_sound(group, h) ? group : NULL;
+}
+
+/* ---- where it ends --------------------------------------------------------------------------- */
+
+/* Is there, behind damage, a group of a later write in this file? Then reading goes on there. */
+static bool set_look_ahead(struct wal_set *w, int *error)
+{
+    uint64_t end = MIN(w->position + LOOK_BYTES, w->files[w->at_file]->header.file_bytes);
+    bool torn = false;
+    for (uint64_t at = w->position; at + WAL_BLOCK <= end; at += WAL_BLOCK) {
+        struct wal_group_header h;
+        const uint8_t *bytes = set_bytes(w, at, sizeof(h), error);
+        if (bytes == NULL)
+            break;
+        memcpy(&h, bytes, sizeof(h));
+        torn |= h.magic == WAL_GROUP_MAGIC && h.generation == w->files[0]->header.generation &&
+                h.sequence >= w->sequence;
+        if (!header_sound(w, &h) || h.first_of_write <= w->sequence)
+            continue;
+        w->position = at;
+        w->sequence = h.sequence;
+        w->crc = h.previous_crc;
+        w->result->rot++;
+        return true;
+    }
+    if (torn && *error == 0 && w->at_file + 1 == w->files_count)
+        w->result->torn_tails++;
+    return false;
+}
+
+/* Behind the last good group of a file: on in the next one, behind damage, or nowhere. */
+static bool set_go_on(struct wal_set *w, int *error)
+{
+    bool next = w->at_file + 1 < w->files_count;
+    if (next) {
+        const struct wal_file_header *h = &w->files[w->at_file + 1]->header;
+        if (h->start_sequence == w->sequence && h->start_crc == w->crc) {
+            *error = set_open_file(w, w->at_file + 1);
+            return *error == 0;
+        }
+    }
+    if (set_look_ahead(w, error))
+        return true;
+    if (!next || *error != 0)
+        return false;
+    const struct wal_file_header *h = &w->files[w->at_file + 1]->header;
+    w->result->rot++; /* a later file was begun, so this one had been written further */
+    w->sequence = h->start_sequence;
+    w->crc = h->start_crc;
+    *error = set_open_file(w, w->at_file + 1);
+    return *error == 0;
+}
+
+static int found_order(const void *a, const void *b)
+{
+    const struct wal_found *const *left = a, *const *right = b;
+    uint64_t x = (*left)->header.start_sequence, y = (*right)->header.start_sequence;
+    return x < y ? -1 : x > y;
+}
+
+static void set_gather(struct wal_set *w, uint32_t core)
+{
+    struct log_dir *d = w->dir;
+    uint64_t generation = newest_generation(d, core);
+    if (generation_closed(d, core, generation))
+        return;
+    for (uint32_t i = 0; i < d->wal_found_count; i++) {
+        struct wal_found *f = &d->wal_found[i];
+        if (f->valid && f->core == core && f->header.generation == generation &&
+            set_is_ours(d, f) && w->files_count < WAL_FILES_MAX)
+            w->files[w->files_count++] = f;
+    }
+    if (w->files_count > 1)
+        qsort(w->files, w->files_count, sizeof(w->files[0]), found_order);
+}
+
+static int set_walk(struct wal_set *w,
+                    int (*visit)(void *, const struct wal_entry *, const uint8_t *), void *context)
+{
+    int error = set_open_file(w, 0);
+    w->sequence = w->files[0]->header.start_sequence;
+    w->crc = w->files[0]->header.start_crc;
+    while (error == 0) {
+        struct wal_group_header h;
+        const uint8_t *group = set_group(w, &h, &error);
+        if (group != NULL) {
+            error = entries_visit(w, group, &h, visit, context);
+            w->position += h.length;
+            w->sequence++;
+            w->crc = h.crc;
+        } else if (error != 0 || !set_go_on(w, &error)) {
+            break;
+        }
+    }
+    if (w->fd >= 0)
+        io_close(w->dir->core->io, w->fd);
+    mem_free(w->dir->core->mem, w->window, w->room);
+    return error;
+}
+
+int wal_scan(struct log_dir *d,
+             int (*visit)(void *context, const struct wal_entry *e, const uint8_t *batch),
+             void *context, struct wal_scan_result *result)
+{
+    int error = 0;
+    *result = (struct wal_scan_result){0};
+    for (uint32_t core = 0; core < CORES_MAX && error == 0; core++) {
+        struct wal_set w = {.dir = d, .fd = -1, .result = result};
+        set_gather(&w, core);
+        if (w.files_count > 0)
+            error = set_walk(&w, visit, context);
+    }
+    return error;
+}

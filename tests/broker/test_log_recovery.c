@@ -1,0 +1,327 @@
+/* What was acknowledged is there after a kill, whatever state the files were left in. */
+#include "tests/broker/log_rig.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void reopen(struct log_rig *r, struct log **logs, uint32_t count,
+                   const struct topic_config *config)
+{
+    log_rig_open(r);
+    for (uint32_t i = 0; i < count; i++)
+        logs[i] = log_rig_log(r, i + 1, config);
+    log_rig_serve(r);
+}
+
+Test(log_recovery, finds_everything_after_a_kill_before_any_flush)
+{
+    struct log_rig r;
+    struct log *logs[3];
+    log_rig_start(&r);
+    reopen(&r, logs, 3, NULL);
+    for (uint32_t i = 0; i < 30; i++)
+        cr_assert_eq(log_rig_put(&r, logs[i % 3], BATCH_SPEC(.records = 2)), KE_NONE);
+    log_rig_kill(&r);
+    for (uint32_t life = 0; life < 3; life++) {
+        reopen(&r, logs, 3, NULL);
+        for (uint32_t i = 0; i < 3; i++) {
+            cr_assert_eq(log_status(logs[i]), KE_NONE);
+            cr_assert_eq(log_end_offset(logs[i]), 20 + 2 * life);
+            cr_assert_eq(log_high_watermark(logs[i]), 20 + 2 * life);
+            cr_assert_eq(log_rig_check(&r, logs[i], 0), 20 + 2 * life);
+            cr_assert_eq(log_rig_put(&r, logs[i], BATCH_SPEC(.records = 2)), KE_NONE);
+        }
+        log_rig_kill(&r);
+    }
+    log_rig_end(&r);
+}
+
+Test(log_recovery, finds_everything_after_a_clean_stop)
+{
+    struct log_rig r;
+    struct log *logs[3];
+    log_rig_start(&r);
+    for (uint32_t life = 0; life < 3; life++) {
+        reopen(&r, logs, 3, NULL);
+        for (uint32_t i = 0; i < 3; i++) {
+            cr_assert_eq(log_rig_check(&r, logs[i], 0), 50 * life);
+            for (uint32_t k = 0; k < 50; k++)
+                cr_assert_eq(log_rig_put(&r, logs[i], BATCH_SPEC(.value_size = 700)), KE_NONE);
+        }
+        log_rig_stop(&r);
+        r.config.clean_start = true;
+    }
+    log_rig_end(&r);
+}
+
+/* Writes rounds x 64 batches into 5 logs. */
+static void fill(struct log_rig *r, struct log **logs, uint32_t rounds, uint32_t value_size)
+{
+    static struct log_rig_append a[64];
+    for (uint32_t round = 0; round < rounds; round++) {
+        for (uint32_t i = 0; i < 64; i++)
+            cr_assert(log_rig_append(r, logs[i % 5], &a[i], BATCH_SPEC(.value_size = value_size)));
+        LOG_UNTIL(r, a[63].done > 0);
+    }
+}
+
+static int64_t check_all(struct log_rig *r, struct log **logs)
+{
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < 5; i++) {
+        cr_assert_eq(log_status(logs[i]), KE_NONE);
+        sum += log_rig_check(r, logs[i], 0);
+    }
+    return sum;
+}
+
+Test(log_recovery, finds_everything_after_the_wal_went_round_many_times)
+{
+    struct log_rig r;
+    struct log *logs[5];
+    struct topic_config config = log_rig_config();
+    config.segment_bytes = 300000;
+    log_rig_start(&r);
+    int64_t total = 0;
+    for (uint32_t life = 0; life < 6; life++) {
+        reopen(&r, logs, 5, &config);
+        cr_assert_eq(check_all(&r, logs), total);
+        fill(&r, logs, 7 + 13 * life, 2000 + life);
+        total += 64 * (7 + 13 * life);
+        if (life % 3 == 2)
+            log_rig_stop(&r);
+        else
+            log_rig_kill(&r);
+    }
+    cr_assert(!log_rig_traced(&r, "rot"));
+    log_rig_end(&r);
+}
+
+/* ---- damage ---------------------------------------------------------------------------------- */
+
+static void path_of(const struct log_rig *r, char *path, const char *name)
+{
+    snprintf(path, 300, "%s/%s", r->dirs[0], name);
+}
+
+static int open_file(const struct log_rig *r, const char *name)
+{
+    char path[300];
+    path_of(r, path, name);
+    int fd = open(path, O_RDWR);
+    cr_assert_geq(fd, 0, "%s", path);
+    return fd;
+}
+
+static void cut_file(const struct log_rig *r, const char *name, off_t size)
+{
+    char path[300];
+    path_of(r, path, name);
+    cr_assert_eq(truncate(path, size), 0);
+}
+
+static off_t size_of(const struct log_rig *r, const char *name)
+{
+    int fd = open_file(r, name);
+    off_t size = lseek(fd, 0, SEEK_END);
+    close(fd);
+    return size;
+}
+
+static void copy_file(const struct log_rig *r, const char *name, uint8_t *bytes, size_t size,
+                      bool back)
+{
+    int fd = open_file(r, name);
+    cr_assert_eq(back ? pwrite(fd, bytes, size, 0) : pread(fd, bytes, size, 0), (ssize_t)size);
+    close(fd);
+}
+
+Test(log_recovery, cuts_a_torn_group_at_every_sector)
+{
+    struct log_rig r;
+    struct log *l[1];
+    log_rig_start(&r);
+    reopen(&r, l, 1, NULL);
+    size_t size = r.config.wal_file_bytes;
+    uint8_t *before = malloc(size), *after = malloc(size), *torn = malloc(size);
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert_eq(log_rig_put(&r, l[0], BATCH_SPEC(0)), KE_NONE);
+    copy_file(&r, "wal-0-0.torc", before, size, false);
+    struct log_rig_append a[3];
+    for (uint32_t i = 0; i < 3; i++) /* one write of several blocks */
+        cr_assert(log_rig_append(&r, l[0], &a[i], BATCH_SPEC(.value_size = 3000, .fill = 7)));
+    LOG_UNTIL(&r, a[2].done > 0);
+    copy_file(&r, "wal-0-0.torc", after, size, false);
+    log_rig_kill(&r);
+    uint32_t tried = 0;
+    for (size_t sector = 0; sector < size / 512; sector++) {
+        if (memcmp(before + sector * 512, after + sector * 512, 512) == 0)
+            continue;
+        tried++;
+        for (uint32_t how = 0; how < 2; how++) { /* only this one missing; all from here on */
+            memcpy(torn, after, size);
+            memcpy(torn + sector * 512, before + sector * 512,
+                   how == 0 ? 512 : size - sector * 512);
+            char path[300];
+            path_of(&r, path, "t1-0/00000000000000000000.log");
+            unlink(path);
+            copy_file(&r, "wal-0-0.torc", torn, size, true);
+            reopen(&r, l, 1, NULL);
+            cr_assert_eq(log_status(l[0]), KE_NONE);
+            cr_assert_eq(log_end_offset(l[0]), 3, "sector %zu: %ld", sector,
+                         (long)log_end_offset(l[0]));
+            cr_assert_eq(log_rig_check(&r, l[0], 0), 3);
+            log_rig_kill(&r);
+        }
+    }
+    cr_assert_gt(tried, 16);
+    cr_assert(log_rig_traced(&r, "its last write was torn"));
+    cr_assert(!log_rig_traced(&r, "rot"));
+    free(before), free(after), free(torn);
+    log_rig_end(&r);
+}
+
+Test(log_recovery, tells_rot_in_the_middle_of_the_wal_from_a_torn_tail)
+{
+    struct log_rig r;
+    struct log *l[2];
+    log_rig_start(&r);
+    reopen(&r, l, 2, NULL);
+    for (uint32_t i = 0; i < 6; i++)
+        cr_assert_eq(log_rig_put(&r, l[i % 2], BATCH_SPEC(.fill = (uint8_t)i)), KE_NONE);
+    log_rig_kill(&r);
+    int fd = open_file(&r, "wal-0-0.torc");
+    uint8_t bad = 0x55;
+    cr_assert_eq(pwrite(fd, &bad, 1, 4096 * 3 + 200), 1); /* third group: log 0's second batch */
+    close(fd);
+    reopen(&r, l, 2, NULL);
+    cr_assert(log_rig_traced(&r, "rot"));
+    cr_assert_eq(log_status(l[0]), KE_KAFKA_STORAGE_ERROR);
+    cr_assert_eq(log_status(l[1]), KE_NONE);
+    cr_assert_eq(log_rig_check(&r, l[1], 0), 3);
+    struct log_core_stats stats;
+    log_core_stats(r.core, &stats);
+    cr_assert_geq(stats.rot, 1);
+    log_rig_kill(&r);
+    log_rig_end(&r);
+}
+
+/* Damages the unsynced part of the segments in every way and sees it restored. */
+Test(log_recovery, restores_cut_zeroed_and_scrambled_ends_of_segments)
+{
+    struct log_rig r;
+    struct log *logs[5];
+    const char *name = "t1-0/00000000000000000000.log";
+    log_rig_start(&r);
+    reopen(&r, logs, 5, NULL);
+    fill(&r, logs, 1, 2000);
+    log_rig_stop(&r);
+    off_t durable = size_of(&r, name);
+    cr_assert_gt(durable, 10000);
+    reopen(&r, logs, 5, NULL);
+    fill(&r, logs, 1, 2000);
+    log_rig_kill(&r); /* segments end at `durable`, the WAL goes on from there */
+    size_t size = r.config.wal_file_bytes;
+    uint8_t *wal = malloc(size);
+    copy_file(&r, "wal-0-0.torc", wal, size, false);
+    for (uint32_t how = 0; how < 8; how++) {
+        reopen(&r, logs, 5, NULL); /* lays the WAL over them */
+        cr_assert_eq(check_all(&r, logs), 128, "round %u", how);
+        log_rig_kill(&r);
+        copy_file(&r, "wal-0-0.torc", wal, size, true); /* as if it had died before it served */
+        int fd = open_file(&r, name);
+        uint8_t junk[5000];
+        memset(junk, (int)how * 31, sizeof(junk));
+        if (how % 4 == 0)
+            cut_file(&r, name, durable + 100 * (off_t)how);
+        else if (how % 4 == 1)
+            cr_assert_gt(pwrite(fd, junk, sizeof(junk), durable + 777), 0);
+        else if (how % 4 == 2)
+            cr_assert_gt(pwrite(fd, junk, sizeof(junk), size_of(&r, name)), 0);
+        else
+            cut_file(&r, "t1-0/00000000000000000000.index", 0);
+        close(fd);
+    }
+    cr_assert(!log_rig_traced(&r, "rot"));
+    free(wal);
+    log_rig_end(&r);
+}
+
+Test(log_recovery, reports_missing_durable_bytes_and_changes_nothing)
+{
+    struct log_rig r;
+    struct log *logs[5];
+    const char *name = "t1-0/00000000000000000000.log";
+    log_rig_start(&r);
+    reopen(&r, logs, 5, NULL);
+    fill(&r, logs, 1, 2000);
+    log_rig_stop(&r);
+    off_t durable = size_of(&r, name);
+    reopen(&r, logs, 5, NULL);
+    fill(&r, logs, 1, 2000);
+    log_rig_kill(&r);
+    cut_file(&r, name, durable - 3000);
+    reopen(&r, logs, 5, NULL);
+    cr_assert_eq(log_status(logs[0]), KE_KAFKA_STORAGE_ERROR);
+    cr_assert_eq(log_status(logs[1]), KE_NONE);
+    cr_assert(log_rig_traced(&r, "rot"));
+    cr_assert_eq(size_of(&r, name), durable - 3000);
+    struct log_rig_append a;
+    cr_assert(!log_rig_append(&r, logs[0], &a, BATCH_SPEC(0)));
+    cr_assert_eq(a.a.error, KE_KAFKA_STORAGE_ERROR);
+    log_rig_kill(&r);
+    log_rig_end(&r);
+}
+
+Test(log_recovery, keeps_what_write_caching_put_into_segments_and_cuts_a_torn_batch)
+{
+    struct log_rig r;
+    struct log *l[1];
+    struct topic_config config = log_rig_config();
+    config.write_caching = true;
+    const char *name = "t1-0/00000000000000000000.log";
+    log_rig_start(&r);
+    reopen(&r, l, 1, &config);
+    for (uint32_t i = 0; i < 20; i++)
+        cr_assert_eq(log_rig_put(&r, l[0], BATCH_SPEC(.value_size = 1000)), KE_NONE);
+    log_rig_kill(&r);
+    reopen(&r, l, 1, &config);
+    cr_assert_eq(log_rig_check(&r, l[0], 0), 20);
+    log_rig_kill(&r);
+    cut_file(&r, name, size_of(&r, name) - 10);
+    reopen(&r, l, 1, &config);
+    cr_assert_eq(log_rig_check(&r, l[0], 0), 19);
+    cr_assert_eq(log_rig_put(&r, l[0], BATCH_SPEC(0)), KE_NONE);
+    cr_assert_eq(log_rig_check(&r, l[0], 0), 20);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+Test(log_recovery, follows_partitions_to_another_number_of_cores)
+{
+    struct log_rig r;
+    struct log *logs[5];
+    log_rig_start(&r);
+    r.config.cores_count = 3;
+    r.config.core = 2;
+    reopen(&r, logs, 5, NULL);
+    fill(&r, logs, 2, 1000);
+    log_rig_kill(&r);
+    r.config.cores_count = 2;
+    r.config.core = 0;
+    reopen(&r, logs, 5, NULL);
+    cr_assert_eq(check_all(&r, logs), 128);
+    fill(&r, logs, 2, 1000);
+    log_rig_kill(&r);
+    cr_assert_eq(size_of(&r, "wal-0-0.torc"), (off_t)r.config.wal_file_bytes);
+    char path[300];
+    path_of(&r, path, "wal-2-0.torc");
+    cr_assert_eq(access(path, F_OK), -1);
+    reopen(&r, logs, 5, NULL);
+    cr_assert_eq(check_all(&r, logs), 256);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
