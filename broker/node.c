@@ -15,7 +15,6 @@
 
 /* Memory that is not a data core's: mail, metadata leaves, decoded admin answers. */
 #define NODE_OVERHEAD_BYTES (16ull << 20)
-#define NODE_MEMORY_MAX     (64ull << 30)
 
 struct node_thread {
     struct node *node;
@@ -46,10 +45,7 @@ struct node *node_make(const struct config *config, struct io_world *world, stru
     n->world = world;
     n->cores_count = cores_count;
     n->control_id = (struct core_id){(uint16_t)cores_count};
-    uint64_t memory = (uint64_t)config->broker.torc_memory;
-    if (memory == 0)
-        memory = MIN(io_memory_bytes() / 2, NODE_MEMORY_MAX);
-    n->core_memory_bytes = memory / (cores_count + 1);
+    n->core_memory_bytes = config_memory(&config->broker, io_memory_bytes()) / (cores_count + 1);
     n->trace = node_stderr;
     n->print = node_stdout;
     n->control = mem_zalloc(mem, sizeof(*n->control));
@@ -127,11 +123,8 @@ int node_run(const struct config *config)
     struct mem mem;
     struct io_world *world = NULL;
     struct node_thread threads[CORES_MAX] = {0};
-    uint32_t cores_count = (uint32_t)config->broker.torc_cores;
+    uint32_t cores_count = config_data_cores(&config->broker, io_cpus_count());
     int exit_code = 1;
-    if (cores_count == 0)
-        cores_count = io_cpus_count();
-    cores_count = MIN(cores_count, CORES_MAX - 1u);
     if (mem_init(&mem, NODE_OVERHEAD_BYTES) != 0)
         return 1;
     int error = io_world_start(&world, cores_count + 1, why, sizeof(why));

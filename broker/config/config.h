@@ -206,8 +206,8 @@ const char *config_given(const struct config *c, const char *key);
 
 /* Data cores on a machine with so many CPUs (torc.cores, or by itself). */
 uint32_t config_data_cores(const struct broker_config *b, uint32_t cpus);
-/* Bytes for the whole broker (torc.memory, or by what the machine and the container have). */
-uint64_t config_memory(const struct broker_config *b, struct io *io);
+/* Bytes for the whole broker (torc.memory, or half of what the machine or container has). */
+uint64_t config_memory(const struct broker_config *b, uint64_t machine_bytes);
 
 /* ---- resolve --------------------------------------------------------------------------------- */
 
