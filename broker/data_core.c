@@ -15,11 +15,14 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "broker/api/fetch_session.h"
 #include "broker/node.h"
 #include "broker/step.h"
+
+#define METADATA_FOLDER "__cluster_metadata-0"
 
 static const char *const state_names[] = {"waiting", "replayed", "serving", "stopping", "stopped"};
 static const int64_t no_clock = 0; /* until the reactor runs */
@@ -308,6 +311,20 @@ void data_core_image(struct data_core *c, struct msg *msg)
     mail_send(&c->mail, msg->home, msg);
 }
 
+/* A folder that does not belong to this core: is it to be left alone? Folders of partitions in the
+ * metadata are their owners'; of the others core 0 takes care, so that one core does. */
+static bool data_core_owned_folder(void *context, const char *folder)
+{
+    const struct data_core *c = context;
+    const char *dash = strrchr(folder, '-');
+    if (dash == NULL || c->id.index != 0 || strcmp(folder, METADATA_FOLDER) == 0)
+        return true;
+    const struct topic_image *t = image_topic_by_name(&c->image, folder, (uint32_t)(dash - folder));
+    char *end;
+    long partition = strtol(dash + 1, &end, 10);
+    return t != NULL && *end == '\0' && partition >= 0 && partition < (long)t->partitions_count;
+}
+
 /* ---- serve ----------------------------------------------------------------------------------- */
 
 void data_core_open(struct data_core *c, struct msg *msg)
@@ -315,7 +332,7 @@ void data_core_open(struct data_core *c, struct msg *msg)
     struct plain_letter *letter = container_of(msg, struct plain_letter, msg);
     letter->result = c->state.now == DATA_CORE_REPLAYED ? log_core_serve(c->logs) : -EIO;
     if (letter->result == 0) {
-        log_core_set_aside_strays(c->logs);
+        log_core_set_aside_strays(c->logs, data_core_owned_folder, c);
         state_move(&c->state, &states, DATA_CORE_SERVING);
         for (uint32_t i = 0; i < c->config->listeners_count; i++) {
             if (c->listening[i].accept.listener < 0)

@@ -92,8 +92,9 @@ struct log_room_waiter {
 /* Told once, in a later turn, in order of asking. list_remove(&w->link) takes it back. */
 void log_core_await_room(struct log_core *core, struct log_room_waiter *w);
 /* Partition folders found on disk that no log_open claimed, once all logs are open: moved aside to
- * <name>.<uuid>-stray as Kafka does. */
-void log_core_set_aside_strays(struct log_core *core);
+ * <name>.<uuid>-stray as Kafka does, unless `owned` says that they are another core's. */
+void log_core_set_aside_strays(struct log_core *core,
+                               bool (*owned)(void *context, const char *folder), void *context);
 
 /* The checkpoint files of a directory hold the partitions of all cores: each core lends its lines,
  * one core (control) writes the file. */

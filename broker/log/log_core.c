@@ -139,15 +139,15 @@ int log_core_serve(struct log_core *c)
     return 0;
 }
 
-void log_core_set_aside_strays(struct log_core *c)
+void log_core_set_aside_strays(struct log_core *c, bool (*owned)(void *context, const char *folder),
+                               void *context)
 {
     for (uint32_t i = 0; i < c->dirs_count; i++) {
         struct log_dir *d = &c->dirs[i];
         uint32_t at = 0;
         struct folder *f;
         while ((f = map_next(&d->folders, &at)) != NULL) {
-            if (f->claimed || d->state.now == DIR_FAILED ||
-                strcmp(f->name, "__cluster_metadata-0") == 0)
+            if (f->claimed || d->state.now == DIR_FAILED || owned(context, f->name))
                 continue;
             int error = dir_move_aside(d, f->name, "stray", NULL);
             trace_line(c->trace, TRACE_LOG, TRACE_WARN, "%s/%s belongs to no partition: %s",
