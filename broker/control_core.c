@@ -77,24 +77,40 @@ static void control_core_signal(struct op *op);
 static void control_core_wake(void *context, struct core_id to);
 static void control_core_checkpoint_due(struct timer *t);
 
+/* A port that was named must be nobody else's: cores share their ports, so binding alone would not
+ * tell. Port 0 is replaced by one that is held until the cores listen. */
+static int control_core_hold_port(struct control_core *c, uint32_t i, char *why, size_t why_size)
+{
+    const struct listener *l = &c->node->config->broker.listeners[i];
+    struct io_address address = {.port = l->port};
+    (void)snprintf(address.host, sizeof(address.host), "%s", l->host);
+    if (l->port != 0) {
+        int error = io_port_free(c->io, &address);
+        if (error != -EADDRINUSE)
+            return 0; /* other reasons are found by listening */
+        (void)snprintf(why, why_size,
+                       "cannot listen on %.64s:%u (listener %s): %s; change `listeners`, or "
+                       "stop what uses the port",
+                       address.host, address.port, l->name, strerror(-error));
+        return error;
+    }
+    c->probes[i] = io_listen(c->io, &address, 1, &c->node->ports[i]);
+    if (c->probes[i] < 0)
+        (void)snprintf(why, why_size, "cannot listen on %s: %s", address.host,
+                       strerror(-c->probes[i]));
+    return MIN(c->probes[i], 0);
+}
+
 static int control_core_hold_ports(struct control_core *c, char *why, size_t why_size)
 {
     const struct broker_config *b = &c->node->config->broker;
-    for (uint32_t i = 0; i < b->listeners_count; i++) {
-        c->probes[i] = -1;
+    int error = 0;
+    for (uint32_t i = 0; error == 0 && i < b->listeners_count; i++) {
         c->node->ports[i] = b->listeners[i].port;
-        if (b->listeners[i].port != 0 || b->listeners[i].controller)
-            continue;
-        struct io_address address = {.port = 0};
-        (void)snprintf(address.host, sizeof(address.host), "%s", b->listeners[i].host);
-        c->probes[i] = io_listen(c->io, &address, 1, &c->node->ports[i]);
-        if (c->probes[i] < 0) {
-            (void)snprintf(why, why_size, "cannot listen on %s: %s", address.host,
-                           strerror(-c->probes[i]));
-            return c->probes[i];
-        }
+        if (!b->listeners[i].controller)
+            error = control_core_hold_port(c, i, why, why_size);
     }
-    return 0;
+    return error;
 }
 
 int control_core_start(struct control_core *c, struct node *node, char *why, size_t why_size)
@@ -104,6 +120,8 @@ int control_core_start(struct control_core *c, struct node *node, char *why, siz
     assert(core_same(core_self(), c->id));
     for (uint32_t i = 0; i < LOG_DIRS_MAX; i++)
         c->locks[i] = -1;
+    for (uint32_t i = 0; i < LISTENERS_MAX; i++)
+        c->probes[i] = -1;
     if (mem_init(&c->mem, MAX(node->core_memory_bytes, CONTROL_MEMORY_MIN)) != 0)
         return -ENOMEM;
     trace_init(&c->trace, node->trace, node->trace_context, &no_clock);
@@ -579,7 +597,8 @@ void control_core_free(struct control_core *c)
     }
     if (c->io != NULL)
         io_stop(c->io);
-    mem_destroy(&c->mem);
+    if (c->mem.impl != NULL)
+        mem_destroy(&c->mem);
 }
 
 /* ---- turn ------------------------------------------------------------------------------------ */

@@ -155,7 +155,8 @@ void data_core_leave(struct data_core *c)
 void data_core_free(struct data_core *c)
 {
     assert(c->io == NULL);
-    mem_destroy(&c->mem);
+    if (c->mem.impl != NULL) /* else it was never started */
+        mem_destroy(&c->mem);
 }
 
 bool data_core_stopped(const struct data_core *c)

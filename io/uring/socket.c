@@ -118,6 +118,26 @@ int io_listen(struct io *io, const struct io_address *address, uint32_t backlog,
     return fd;
 }
 
+int io_port_free(struct io *io, const struct io_address *address)
+{
+    assert(core_same(core_self(), io->core));
+    struct sockaddr_storage to;
+    socklen_t size;
+    int on = 1;
+    if (!address_encode(address, &to, &size))
+        return -EINVAL;
+    int fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    int error = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (error == 0)
+        error = bind(fd, (struct sockaddr *)&to, size);
+    if (error != 0)
+        error = -errno;
+    close(fd);
+    return error;
+}
+
 static void accept_arm(struct io *io, struct io_accept *a)
 {
     assert(a->op.armed);
