@@ -120,8 +120,11 @@ static struct outcome needs_check(struct step *s, const struct update_features_r
 
 static struct outcome range_check(struct step *s, const char *name, int16_t level)
 {
-    int16_t min, max;
-    if (!feature_supported(s->c, name, &min, &max))
+    int16_t min, max, now = image_feature(step_image(s), name);
+    bool supported = feature_supported(s->c, name, &min, &max);
+    if (!supported && now > 0 && level >= 0 && level <= now)
+        return outcome_none(); /* finalized by others, not served here: it may be given up */
+    if (!supported)
         return outcome_error(s, KE_INVALID_UPDATE_VERSION,
                              "Invalid update version %d for feature %s. Controller %d does not "
                              "support this feature.",

@@ -328,7 +328,8 @@ void step_alter_reassignments(struct step *s, const struct alter_partition_reass
     assert(s->records.count == 0);
     alter_partition_reassignments_response_init(a);
     a->allow_replication_factor_change = !keep_factor;
-    a->error_message = WIRE_NULL_STRING;
+    if (q->topics_count > 0)
+        a->error_message = WIRE_NULL_STRING;
     a->responses = step_array(s, q->topics_count, sizeof(*a->responses));
     for (int32_t i = 0; i < q->topics_count && a->responses != NULL; i++) {
         const struct alter_partition_reassignments_request_reassignable_topic *from = &q->topics[i];

@@ -494,6 +494,13 @@ static void topic_delete(struct step *s, struct delete_topics_response *a, const
     const struct topic_image *t;
     struct outcome o = topic_find(s, r, &d->names, &d->ids, &d->both, &t);
     deleted_tell(r, o);
+    for (int32_t k = 0; k + 1 < a->responses_count && o.error == KE_INVALID_REQUEST; k++) {
+        if (wire_string_equal(a->responses[k].name, r->name) &&
+            uuid_equal(a->responses[k].topic_id, r->topic_id)) {
+            a->responses_count--; /* by name and by id: answered once, too */
+            return;
+        }
+    }
     if (o.error != KE_NONE)
         return;
     struct remove_topic_record m;

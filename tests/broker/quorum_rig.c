@@ -1,4 +1,4 @@
-/* The rig's body. */
+/* The rig's body: a node's directories, its control, and the cores that only return deltas. */
 #include "tests/broker/quorum_rig.h"
 
 #include <stdio.h>

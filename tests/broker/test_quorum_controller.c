@@ -223,7 +223,7 @@ Test(quorum_controller, delete_topics)
         {{"p"}, {2}, 1, KE_INVALID_REQUEST, 0},
         {{"p", "p"}, {0, 0}, 1, KE_INVALID_REQUEST, 0},
         {{NULL, NULL}, {2, 2}, 1, KE_INVALID_REQUEST, 0},
-        {{"p", NULL}, {0, 2}, 2, KE_INVALID_REQUEST, 0},
+        {{"p", NULL}, {0, 2}, 1, KE_INVALID_REQUEST, 0},
         {{"p", "a.b"}, {0, 0}, 2, KE_NONE, 2},
     };
     struct pure p;
