@@ -231,6 +231,7 @@ struct batch_verdict {
     uint8_t *batch;
     struct batch_header header;
     bool rebuilt;
+    bool bad_form; /* refused as a request, before it was looked at as what a log could take */
     /* Offset delta of the first record with header.max_timestamp; -1: not looked at. */
     int32_t max_timestamp_delta;
 };

@@ -90,6 +90,9 @@ static enum frame look(const uint8_t *at, uint32_t size, uint32_t *frame_size, u
     return size < *frame_size ? FRAME_NONE : FRAME_WHOLE;
 }
 
+/* Told with the request below the version that brought zstd, by the log above it. */
+#define NO_SUCH_CODEC "The batch names a codec that does not exist."
+
 static bool check_form(struct batch_verdict *v, const struct batch_rules *rules,
                        const uint8_t *records, uint32_t size, uint32_t *batch_size)
 {
@@ -105,6 +108,8 @@ static bool check_form(struct batch_verdict *v, const struct batch_rules *rules,
     if (codec == CODEC_ZSTD && rules->produce_version < ZSTD_PRODUCE_VERSION_MIN)
         return refuse(v, KE_UNSUPPORTED_COMPRESSION_TYPE,
                       "zstd needs version 7 of the produce request or above.");
+    if (codec >= CODECS_COUNT && rules->produce_version < ZSTD_PRODUCE_VERSION_MIN)
+        return refuse(v, KE_UNKNOWN_SERVER_ERROR, NO_SUCH_CODEC);
     uint32_t next_size;
     frame = look(records + *batch_size, size - *batch_size, &next_size, &magic);
     if (frame == FRAME_BROKEN)
@@ -140,7 +145,7 @@ static bool check_header(struct batch_verdict *v)
 {
     const struct batch_header *h = &v->header;
     if (batch_codec(h) >= CODECS_COUNT)
-        return refuse(v, KE_UNKNOWN_SERVER_ERROR, "The batch names a codec that does not exist.");
+        return refuse(v, KE_UNKNOWN_SERVER_ERROR, NO_SUCH_CODEC);
     if (h->last_offset_delta < 0)
         return refuse(v, KE_INVALID_RECORD, "The batch's last offset lies before its first.");
     if (h->record_count <= 0)
@@ -362,9 +367,9 @@ enum kafka_error batch_validate(struct compress *c, const struct batch_rules *ru
     assert(rules->unpacked_bytes_max > 0);
     *v = (struct batch_verdict){.max_timestamp_delta = -1};
     uint32_t batch_size = 0;
-    bool accepted = check_form(v, rules, records, size, &batch_size) &&
-                    check_bytes(v, rules, records, batch_size, copy_to) && check_header(v) &&
-                    look_inside(c, v, rules);
+    v->bad_form = !check_form(v, rules, records, size, &batch_size);
+    bool accepted = !v->bad_form && check_bytes(v, rules, records, batch_size, copy_to) &&
+                    check_header(v) && look_inside(c, v, rules);
     if (!v->rebuilt)
         compress_trim(c, COMPRESS_KEEP_BYTES);
     assert(accepted == (v->error == KE_NONE)); /* invariant 3 */

@@ -93,6 +93,17 @@ static void add_missing(struct page *p, struct wire_string name)
     struct describe_topic_partitions_response_topic *out = add_topic(p, name);
     out->error_code =
         topic_name_valid(name) ? KE_UNKNOWN_TOPIC_OR_PARTITION : KE_INVALID_TOPIC_EXCEPTION;
+    out->topic_authorized_operations = OPERATIONS_TOPIC;
+}
+
+/* A cursor before the first partition: every topic asked for is answered with the error. */
+static bool page_refuse(struct page *p)
+{
+    uint32_t count = (uint32_t)MAX(p->request.topics_count, 0);
+    p->response.topics = arena_array(&p->flow->arena, count, sizeof(*p->response.topics));
+    for (uint32_t i = 0; p->response.topics != NULL && i < count; i++)
+        add_topic(p, p->request.topics[i].name)->error_code = KE_INVALID_REQUEST;
+    return p->response.topics != NULL;
 }
 
 /* One name; false: the page is full, or memory is short (then the flow is told below). */
@@ -146,6 +157,13 @@ void describe_topic_partitions_start(struct flow *f, struct wire_reader *body)
         return;
     }
     describe_topic_partitions_response_init(&p.response);
+    if (p.request.cursor != NULL && p.request.cursor->partition_index < 0) {
+        if (page_refuse(&p))
+            FLOW_ANSWER(f, &p.response, describe_topic_partitions_response);
+        else
+            flow_refuse(f, "no memory");
+        return;
+    }
     int32_t limit = f->core->config->max_request_partition_size_limit;
     p.left = MIN(limit, p.request.response_partition_limit);
     if (p.left <= 0)

@@ -602,7 +602,10 @@ static bool item_tell(struct fetch *p, const struct fetch_item *item,
     out->partition_index = item->partition;
     out->error_code = (int16_t)item->error;
     out->records = (struct wire_records){.data = (const uint8_t *)"", .size = 0};
-    out->aborted_transactions_count = p->request.isolation_level == 1 ? 0 : -1;
+    /* Null for read_uncommitted, but not where the partition is not known here (KafkaApis). */
+    bool unknown = item->leg == NULL && !p->replica;
+    bool listed = p->request.isolation_level == 1 || unknown;
+    out->aborted_transactions_count = listed ? 0 : -1;
     if (item->error != KE_NONE) {
         out->high_watermark = -1;
         out->last_stable_offset = -1;

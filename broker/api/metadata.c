@@ -117,7 +117,19 @@ static void add_missing(struct metadata *m, struct wire_string name)
     t->replication_factor = -1;
 }
 
-static bool add_asked(struct metadata *m)
+/* A name that was asked for before is not answered again. */
+static bool asked_before(struct map *seen, const struct metadata_request_topic *asked)
+{
+    if (asked->name.size <= 0)
+        return false;
+    if (map_get(seen, asked->name.data, (uint32_t)asked->name.size) != NULL)
+        return true;
+    if (map_put(seen, asked->name.data, (uint32_t)asked->name.size, (void *)(uintptr_t)asked) != 0)
+        return false; /* no memory for the table: answered twice, which is no harm */
+    return false;
+}
+
+static bool add_asked_once(struct metadata *m, struct map *seen)
 {
     const struct image *image = &m->flow->core->image;
     uint32_t count = (uint32_t)MAX(m->request.topics_count, 0);
@@ -126,6 +138,8 @@ static bool add_asked(struct metadata *m)
         return false;
     for (uint32_t i = 0; i < count; i++) {
         const struct metadata_request_topic *asked = &m->request.topics[i];
+        if (asked_before(seen, asked))
+            continue;
         bool by_id = asked->name.size < 0 || !uuid_is_zero(asked->topic_id);
         const struct topic_image *t =
             by_id ? image_topic_by_id(image, asked->topic_id)
@@ -138,6 +152,15 @@ static bool add_asked(struct metadata *m)
             add_missing(m, asked->name);
     }
     return true;
+}
+
+static bool add_asked(struct metadata *m)
+{
+    struct map seen;
+    map_init(&seen, &m->flow->core->mem, io_random(m->flow->core->io));
+    bool added = add_asked_once(m, &seen);
+    map_destroy(&seen);
+    return added;
 }
 
 static bool add_all(struct metadata *m)
@@ -169,6 +192,21 @@ static void metadata_created(struct flow *f, void *response)
     (void)response;
 }
 
+/* Every topic is answered with the error, and nothing else is told. */
+static bool metadata_refuse(struct metadata *m, enum kafka_error error)
+{
+    uint32_t count = (uint32_t)MAX(m->request.topics_count, 0);
+    metadata_response_init(&m->response);
+    m->response.topics = arena_array(&m->flow->arena, count, sizeof(*m->response.topics));
+    for (uint32_t i = 0; m->response.topics != NULL && i < count; i++) {
+        struct wire_string name = m->request.topics[i].name;
+        add_error(m, name.size < 0 ? wire_string_of("") : name, m->request.topics[i].topic_id,
+                  error);
+        m->response.topics[i].is_internal = false;
+    }
+    return m->response.topics != NULL;
+}
+
 /* Asking by id below version 12 is a contradiction that Kafka refuses. */
 static bool metadata_valid(const struct metadata *m)
 {
@@ -197,11 +235,8 @@ void metadata_start(struct flow *f, struct wire_reader *body)
     m->response.controller_id = core->config->node_id;
     if (m->request.include_cluster_authorized_operations)
         m->response.cluster_authorized_operations = OPERATIONS_CLUSTER;
-    if (!metadata_valid(m)) {
-        flow_refuse(f, "a topic id below version 12");
-        return;
-    }
-    if (!add_brokers(m) || !add_topics(m)) {
+    if (!metadata_valid(m) ? !metadata_refuse(m, KE_INVALID_REQUEST)
+                           : !add_brokers(m) || !add_topics(m)) {
         flow_refuse(f, "no memory");
         return;
     }

@@ -47,7 +47,7 @@ struct produce {
     struct produce_response response;
     uint32_t cores_count;
     uint32_t legs_away;
-    bool admin_client;
+    bool admin_client, authorized;
     int16_t version;
     struct produce_leg legs[];
 };
@@ -73,10 +73,27 @@ static bool part_transactional(const struct wire_records *r)
            batch_has(&h, BATCH_TRANSACTIONAL);
 }
 
+/* A transactional batch in a request without transactional id: the whole request is refused. */
+static bool produce_authorized(const struct produce *p)
+{
+    if (p->request.transactional_id.size >= 0)
+        return true;
+    for (int32_t i = 0; i < p->request.topic_data_count; i++) {
+        const struct produce_request_topic_produce_data *t = &p->request.topic_data[i];
+        for (int32_t j = 0; j < t->partition_data_count; j++) {
+            if (part_transactional(&t->partition_data[j].records))
+                return false;
+        }
+    }
+    return true;
+}
+
 /* What can be said without the owner. KE_NONE: the owner must look at it. */
 static enum kafka_error part_check(const struct produce *p, const struct topic_image *topic,
                                    const struct produce_request_partition_produce_data *in)
 {
+    if (!p->authorized)
+        return KE_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
     if (topic == NULL)
         return p->version >= 13 ? KE_UNKNOWN_TOPIC_ID : KE_UNKNOWN_TOPIC_OR_PARTITION;
     if (topic_partition(topic, in->index) == NULL)
@@ -185,6 +202,7 @@ void produce_start(struct flow *f, struct wire_reader *body)
     p->version = f->api_version;
     p->cores_count = core->cores_count;
     p->admin_client = wire_string_equal(f->client_id, wire_string_of("__admin_client"));
+    p->authorized = produce_authorized(p);
     if (!produce_split(p)) {
         flow_refuse(f, "no memory");
         return;
@@ -276,6 +294,23 @@ static bool part_record_errors(struct produce *p, struct produce_part *part)
     return true;
 }
 
+/* Errors of the batch's content tell where the log begins; those of its form or of the log do not
+ * (ReplicaManager.appendToLocalLog). */
+static int64_t log_start_told(const struct log_append *a)
+{
+    switch (a->error) {
+    case KE_UNKNOWN_TOPIC_OR_PARTITION:
+    case KE_NOT_LEADER_OR_FOLLOWER:
+    case KE_MESSAGE_TOO_LARGE:
+    case KE_RECORD_LIST_TOO_LARGE:
+    case KE_CORRUPT_MESSAGE:
+    case KE_KAFKA_STORAGE_ERROR:
+        return -1;
+    default:
+        return a->log_start_offset;
+    }
+}
+
 static bool leg_collect(struct produce *p, struct produce_leg *leg)
 {
     for (struct produce_part *part = leg->parts; part != NULL; part = part->next) {
@@ -283,6 +318,7 @@ static bool leg_collect(struct produce *p, struct produce_leg *leg)
         struct produce_response_partition_produce_response *out = part->out;
         if (a->error != KE_NONE) {
             part_refuse(out, a->error, a->message);
+            out->log_start_offset = log_start_told(a);
             if (!part_record_errors(p, part))
                 return false;
             continue;

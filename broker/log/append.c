@@ -142,6 +142,8 @@ static uint8_t *append_take(struct log *l, struct log_append *a, struct batch_ve
         a->record_errors_count = v->record_errors_count;
         memcpy(a->record_errors, v->record_errors, sizeof(a->record_errors));
         (void)refused(a, v->error, v->message);
+        if (v->bad_form)
+            a->log_start_offset = NO_OFFSET; /* Kafka refuses those before it asks the log */
         return NULL;
     }
     if (v->batch == to)
