@@ -68,6 +68,8 @@ STEPS = [
          [PY, "tests/interop/compare/run.py"], JAVA, BROKER, 300),
     Step("interop/tools", "Kafka's own tools answer as with Apache Kafka",
          [PY, "tests/interop/tools/run.py"], JAVA, BROKER, 300),
+    Step("crash/kill", "killed under load again and again: nothing acknowledged is lost",
+         [PY, "tests/crash/run.py"], (), (*BROKER, "build/tests/crash/crash_load"), 300),
 ]
 
 
