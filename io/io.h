@@ -85,8 +85,9 @@ struct io_address {
 NODISCARD int io_listen(struct io *io, const struct io_address *address, uint32_t backlog,
                         uint16_t *bound_port);
 
-/* At once. -EADDRINUSE when somebody listens there already. (io_listen shares the port with whoever
- * shares it too, which is meant for the cores of one broker, not for two brokers.) */
+/* -EADDRINUSE when somebody listens there, and still does after a second: a broker that was killed
+ * leaves its port a little later than it ends. (io_listen shares the port with whoever shares it
+ * too, which is meant for the cores of one broker, not for two brokers.) */
 NODISCARD int io_port_free(struct io *io, const struct io_address *address);
 
 /* Accepts until it fails or is cancelled: op.result is a connected fd (TCP_NODELAY set) or -errno.

@@ -22,9 +22,13 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define IOV_PER_CALL 1024u /* UIO_MAXIOV */
+/* How long a port may be somebody else's before it counts as taken: one second. */
+#define PORT_TRIES    500u
+#define PORT_PAUSE_NS 2000000
 
 /* ---- addresses ------------------------------------------------------------------------------- */
 
@@ -118,23 +122,36 @@ int io_listen(struct io *io, const struct io_address *address, uint32_t backlog,
     return fd;
 }
 
+static int port_try(const struct sockaddr_storage *to, socklen_t size)
+{
+    int on = 1;
+    int fd = socket(to->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    int error = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (error == 0)
+        error = bind(fd, (const struct sockaddr *)to, size);
+    if (error != 0)
+        error = -errno;
+    close(fd);
+    return error;
+}
+
+/* The kernel takes a killed process's rings apart after the process itself is gone, so whoever
+ * starts it again at once meets its listeners for some milliseconds more (5 to 30 measured). */
 int io_port_free(struct io *io, const struct io_address *address)
 {
     assert(core_same(core_self(), io->core));
     struct sockaddr_storage to;
     socklen_t size;
-    int on = 1;
     if (!address_encode(address, &to, &size))
         return -EINVAL;
-    int fd = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    int error = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (error == 0)
-        error = bind(fd, (struct sockaddr *)&to, size);
-    if (error != 0)
-        error = -errno;
-    close(fd);
+    int error = port_try(&to, size);
+    for (uint32_t i = 0; error == -EADDRINUSE && i < PORT_TRIES; i++) {
+        struct timespec pause = {.tv_nsec = PORT_PAUSE_NS};
+        (void)nanosleep(&pause, NULL);
+        error = port_try(&to, size);
+    }
     return error;
 }
 

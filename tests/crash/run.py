@@ -280,7 +280,7 @@ def settings(rng, cores):
         "torc.cores": cores, "torc.memory": 1 << 30,
         "torc.wal.file.bytes": rng.choice((1 << 20, 1 << 20, 2 << 20, 8 << 20)),
         "torc.wal.files": rng.choice((2, 2, 3, 4)),
-        "torc.cache.bytes": rng.choice((1 << 20, 8 << 20)),
+        "torc.cache.bytes": rng.choice((2 << 20, 8 << 20)),
         "log.segment.bytes": rng.choice((1 << 20, 1 << 20, 4 << 20)),
         "log.index.interval.bytes": rng.choice((0, 1000, 4096)),
         "log.flush.offset.checkpoint.interval.ms": rng.choice((200, 1000, 60000)),
