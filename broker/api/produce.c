@@ -11,7 +11,7 @@
  *  1. A partition is answered with no error only when its batch is as durable as its topic asks
  *     (log_append's done). acks=1 waits for the same: an ack means it is on disk.
  *  2. Legs of one connection reach an owner in request order and are admitted in that order: a leg
- *     waits for room behind those that wait already.
+ *     waits for room, with what is left of it, behind those that wait already.
  *  3. The frame is not freed while a leg is away: the flow is answered after the last one is home.
  *
  * Failure modes: per partition, Kafka's code. acks=0 with any error closes the connection, the only
@@ -36,8 +36,9 @@ struct produce_leg {
     struct produce *produce; /* home's; the owner reads nothing of it but what never changes */
     struct data_core *owner; /* set by the owner when it arrives */
     struct produce_part *parts, **last;
-    struct list waiter; /* owner: data_core.room_waiters */
-    uint32_t pending;   /* owner: parts not durable yet */
+    struct produce_part *next; /* owner: the part to admit next */
+    struct list waiter;        /* owner: data_core.room_waiters */
+    uint32_t pending;          /* owner: parts not durable yet */
     bool used;
 };
 
@@ -236,11 +237,17 @@ static void part_done(struct log_append *a)
         leg_return(leg->owner, leg);
 }
 
-static void leg_admit(struct data_core *core, struct produce_leg *leg)
+/* One part after the other while there is room: all of a large request may be more than the log's
+ * memory holds. false: the rest waits. */
+static bool leg_admit(struct data_core *core, struct produce_leg *leg)
 {
-    leg->pending = 1; /* ours, so that nothing completes the leg while we admit */
-    for (struct produce_part *part = leg->parts; part != NULL; part = part->next) {
+    assert(leg->pending > 0);
+    while (leg->next != NULL) {
+        if (!log_core_has_room(core->logs))
+            return false;
+        struct produce_part *part = leg->next;
         struct log *l = log_find(core->logs, part->topic_id, part->partition);
+        leg->next = part->next;
         part->append.done = part_done;
         if (l == NULL) { /* deleted since home looked */
             part->append.error = KE_UNKNOWN_TOPIC_OR_PARTITION;
@@ -253,24 +260,25 @@ static void leg_admit(struct data_core *core, struct produce_leg *leg)
     leg->pending--;
     if (leg->pending == 0)
         leg_return(core, leg);
+    return true;
 }
 
 void produce_leg_arrived(struct data_core *core, struct msg *msg)
 {
     struct produce_leg *leg = container_of(msg, struct produce_leg, msg);
     leg->owner = core;
-    if (!list_empty(&core->room_waiters) || !log_core_has_room(core->logs)) {
+    leg->next = leg->parts;
+    leg->pending = 1; /* ours, so that nothing completes the leg before all of it is admitted */
+    if (!list_empty(&core->room_waiters) || !leg_admit(core, leg))
         list_push_back(&core->room_waiters, &leg->waiter);
-        return;
-    }
-    leg_admit(core, leg);
 }
 
 void produce_legs_resume(struct data_core *core)
 {
     while (!list_empty(&core->room_waiters) && log_core_has_room(core->logs)) {
         struct list *l = list_pop_front(&core->room_waiters);
-        leg_admit(core, container_of(l, struct produce_leg, waiter));
+        if (!leg_admit(core, container_of(l, struct produce_leg, waiter)))
+            list_push_front(&core->room_waiters, l);
     }
 }
 
