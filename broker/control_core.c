@@ -367,7 +367,8 @@ static void control_core_delta_home(struct control_core *c, struct msg *msg)
 static void control_core_called(struct control_call *call)
 {
     struct control_work *w = container_of(call, struct control_work, call);
-    w->leg->response = call->response;
+    /* With an error there is no answer, and one of zeros would say that all went well. */
+    w->leg->response = call->error == KE_NONE ? call->response : NULL;
     w->leg->msg.kind = MSG_CONTROL_HOME;
     mail_send(&w->core->mail, w->leg->msg.home, &w->leg->msg);
 }

@@ -5,7 +5,8 @@
  * touched at home after the letter left for the second time; the flow's memory stays until the
  * letter is home for good (flow_lend). The control side is in control_core.c.
  *
- * Failure modes: no memory on the control core: response is NULL and the flow is refused. */
+ * Failure modes: the control core cannot answer (it is leaving, its log has failed, no memory):
+ * response is NULL and the flow is refused. */
 #include "broker/api/call.h"
 
 #include "broker/api/control_leg.h"
@@ -47,7 +48,7 @@ void control_call_home(struct data_core *core, struct msg *msg)
     struct flow *f = leg->flow;
     assert(f->core == core);
     if (leg->response == NULL)
-        flow_refuse(f, "no memory on the control core");
+        flow_refuse(f, "the control core cannot answer");
     else
         leg->answer(f, leg->response);
     leg->msg.kind = MSG_CONTROL_FREE;

@@ -87,7 +87,8 @@ class Admin:
 
     def __init__(self, address):
         self.address, self.number = address, 0
-        self.topics, self.doubtful, self.ids = {}, set(), []  # name -> value of its record, or None
+        self.topics, self.doubtful, self.ids = {}, set(), []  # name -> (partitions, an offset)
+        self.empty = []  # answers that leave out what was asked
 
     def create(self, rng):
         self.number += 1
@@ -96,7 +97,9 @@ class Admin:
         with Client(self.address, 10) as c:
             answer = c.ask("CreateTopics", 5, {"timeout_ms": 10000, "topics": [
                 {"name": name, "num_partitions": parts, "replication_factor": 1}]})
-            if answer["topics"][0]["error_code"] == 0:
+            if not answer["topics"]:
+                self.empty.append(f"CreateTopics of {name}")
+            elif answer["topics"][0]["error_code"] == 0:
                 self.topics[name] = (parts, None)
                 self.doubtful.discard(name)
                 self.write(c, name, parts)
@@ -117,7 +120,9 @@ class Admin:
         self.doubtful.add(name)
         with Client(self.address, 10) as c:
             answer = c.ask("DeleteTopics", 4, {"topic_names": [name], "timeout_ms": 10000})
-        if answer["responses"][0]["error_code"] == 0:
+        if not answer["responses"]:
+            self.empty.append(f"DeleteTopics of {name}")
+        elif answer["responses"][0]["error_code"] == 0:
             self.doubtful.discard(name)
         else:
             self.topics[name] = kept
@@ -153,6 +158,8 @@ class Admin:
                     yield f"{name}-{parts - 1} has lost its record at {offset}"
         for name in set(known) - set(self.topics) - self.doubtful - {TOPIC}:
             yield f"{name} was deleted and is there"
+        for call in self.empty:
+            yield f"{call} was answered without the topic"
         for number, times in Counter(self.ids).items():
             if times > 1:
                 yield f"producer id {number} was given {times} times"
