@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "broker/log/path.h"
+#include "broker/log/retention.h"
 #include "broker/log/wal_scan.h"
 
 #define METADATA_NAME "partition.metadata"
@@ -62,6 +63,14 @@ static bool dir_entry(void *context, const char *name, bool is_directory)
     if (!is_directory && path_parse_wal(name, &wal.core, &wal.number)) {
         listing->error = wal_note(d, wal);
         return listing->error == 0;
+    }
+    size_t length = strlen(name);
+    if (is_directory && length > 7 && strcmp(name + length - 7, "-delete") == 0) {
+        char path[PATH_ROOM];
+        path_in_dir(path, d->path, name);
+        if (d->core->config.core == 0) /* one core is enough */
+            retention_doom(d->core, d->index, path, true, 0);
+        return true;
     }
     if (!is_directory || !path_parse_folder(name, &topic_size, &partition))
         return true;

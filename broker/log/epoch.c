@@ -210,6 +210,7 @@ int epochs_read(struct log *l)
 {
     char path[PATH_ROOM], *text = NULL;
     size_t size = 0;
+    epochs_free(l);
     path_in_folder(path, l->dir->path, l->folder, EPOCH_FILE);
     int error = io_slurp(l->core->io, l->core->mem, path, EPOCH_FILE_MAX, &text, &size);
     if (error != 0)

@@ -28,6 +28,7 @@
 #include "broker/log/index.h"
 #include "broker/log/path.h"
 #include "broker/log/producer.h"
+#include "broker/log/retention.h"
 #include "broker/log/segment.h"
 
 #define INDEX_BATCH 256u /* index entries that one write may bring */
@@ -391,6 +392,8 @@ static int flush_sync_begin(struct flush *f)
 {
     struct log *l = f->log;
     int error = l->epochs_dirty ? epochs_write(l) : 0;
+    if (error == 0 && l->start_dirty)
+        error = log_start_write(l);
     if (error == 0 && (l->folder_new || l->folder_dirty))
         error = dir_sync_folder(l->dir, l->folder, l->folder_new);
     if (error != 0)
@@ -490,20 +493,24 @@ static bool flush_snapshot(struct flush *f)
 }
 
 /* The new one is there; the one before it that belongs to no segment goes. */
-static int flush_snapshot_end(struct flush *f)
+static void snapshot_replaced(struct log *l, int64_t offset)
 {
-    struct log *l = f->log;
-    int64_t offset = -(f->snapshot_offset + 1), old = l->snapshot_offset;
-    int error = dir_sync_folder(l->dir, l->folder, false);
-    if (error != 0)
-        return error;
+    int64_t old = l->snapshot_offset;
     l->snapshot_offset = offset;
     if (old != NO_OFFSET && old != offset && l->segments[segment_find(l, old)]->base != old) {
         char path[PATH_ROOM];
         path_segment(path, l->dir->path, l->folder, old, ".snapshot");
-        dir_remove_file(l->dir, path); /* one too many does no harm */
+        retention_doom(l->core, l->dir->index, path, false, 0); /* one too many does no harm */
     }
-    return 0;
+}
+
+static int flush_snapshot_end(struct flush *f)
+{
+    struct log *l = f->log;
+    int error = dir_sync_folder(l->dir, l->folder, false);
+    if (error == 0)
+        snapshot_replaced(l, -(f->snapshot_offset + 1));
+    return error;
 }
 
 static void flush_drop_snapshot(struct flush *f)
@@ -759,11 +766,15 @@ static int log_close_files(struct log *l)
     }
     if (error == 0 && l->epochs_dirty)
         error = epochs_write(l);
+    if (error == 0 && l->start_dirty)
+        error = log_start_write(l);
     if (error == 0 && l->snapshot_offset != l->end_offset) {
         uint32_t size = 0;
         uint8_t *data = producers_encode(l, l->end_offset, &size);
         error = data == NULL ? -ENOMEM : snapshot_write(l, l->end_offset, data, size);
         mem_free(l->core->mem, data, size);
+        if (error == 0)
+            snapshot_replaced(l, l->end_offset);
     }
     if (error == 0)
         l->synced_end = l->end_offset; /* as soon as core_stop has synced the file system */

@@ -26,6 +26,7 @@
 #include "broker/log/path.h"
 #include "broker/log/producer.h"
 #include "broker/log/rebuild.h"
+#include "broker/log/retention.h"
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
 
@@ -88,6 +89,7 @@ static bool folder_entry(void *context, const char *name, bool is_directory)
     struct folder_listing *f = context;
     int64_t offset = 0;
     const char *suffix = "";
+    f->log->has_start |= strcmp(name, LOG_START_NAME) == 0;
     if (is_directory || !path_parse_offset(name, &offset, &suffix))
         return true;
     if (strcmp(suffix, ".log") == 0)
@@ -342,8 +344,12 @@ int log_load(struct log *l, bool empty)
     found_free(l, &f.snapshots);
     if (error != 0)
         return error;
-    int64_t start = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_LOG_START);
-    l->start_offset = MAX(l->segments[0]->base, start);
+    int64_t start = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_LOG_START), own = NO_OFFSET;
+    if (l->has_start)
+        error = log_start_read(l, &own);
+    if (error != 0)
+        return error;
+    l->start_offset = MAX(l->segments[0]->base, MAX(start, own));
     l->recovery_point = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_RECOVERY_POINT);
     l->written_end = l->synced_end = l->durable_end = l->high_watermark = l->end_offset;
     return 0;
@@ -387,7 +393,10 @@ int log_load_producers(struct log *l, int64_t below)
             continue;
         char path[PATH_ROOM];
         path_segment(path, l->dir->path, l->folder, offset, ".snapshot");
-        dir_remove_file(l->dir, path);
+        if (offset > below) /* it would be believed once the log has grown past it */
+            dir_remove_file(l->dir, path);
+        else
+            retention_doom(l->core, l->dir->index, path, false, 0);
     }
     found_free(l, &f.segments);
     found_free(l, &f.snapshots);

@@ -217,11 +217,18 @@ void log_reconfigure(struct log *l, const struct topic_config *config)
         l->want_sync = true; /* what was acknowledged cached shall not stay so */
 }
 
+void log_begin_epoch(struct log *l)
+{
+    if (epochs_reserve(l)) /* else the first batch of it tells */
+        epochs_assign(l, l->leader_epoch, l->end_offset);
+}
+
 void log_set_leader_epoch(struct log *l, int32_t epoch)
 {
     l->leader_epoch = epoch;
-    if (l->state.now == LOG_OPEN && epochs_reserve(l))
-        epochs_assign(l, epoch, l->end_offset);
+    /* Before the replay the end is not known; recovery does it then. */
+    if (l->state.now == LOG_OPEN && l->core->phase.now != PHASE_STARTING)
+        log_begin_epoch(l);
 }
 
 /* It leaves all lists that lead to work. */

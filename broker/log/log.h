@@ -91,6 +91,8 @@ struct log_room_waiter {
 };
 /* Told once, in a later turn, in order of asking. list_remove(&w->link) takes it back. */
 void log_core_await_room(struct log_core *core, struct log_room_waiter *w);
+/* Looks for expired segments now, not at the next log.retention.check.interval.ms. */
+void log_core_retain_now(struct log_core *core);
 /* Partition folders found on disk that no log_open claimed, once all logs are open: moved aside to
  * <name>.<uuid>-stray as Kafka does, unless `owned` says that they are another core's. */
 void log_core_set_aside_strays(struct log_core *core,

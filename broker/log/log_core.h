@@ -9,6 +9,8 @@ NODISCARD bool core_add_log(struct log_core *c, struct log *l);
 void core_remove_log(struct log_core *c, struct log *l);
 /* Frees a log that is on no list any more. */
 void log_destroy(struct log *l);
+/* The leader epoch begins at the end offset. */
+void log_begin_epoch(struct log *l);
 void log_take_due_watches(struct log *l, struct list *due);
 
 #endif

@@ -18,6 +18,7 @@
 #define WAL_FILES_MAX    64u
 #define WAL_WRITE_GROUPS 8u           /* groups that may leave in one write */
 #define WAL_WRITE_BYTES  (2u << 20)   /* and how much, unless the first one alone is more */
+#define WAL_ZERO_AHEAD   (4u << 20)   /* between groups and zeroing: more than one write */
 #define WAL_ZERO_BYTES   (256u << 10) /* piece of background zeroing */
 #define FLUSH_OPS_MAX    32u          /* logs being flushed at once */
 #define FLUSH_IOV_MAX    256u
@@ -220,6 +221,7 @@ struct wal {
     struct iovec zero_iov;
     uint8_t *zero_block;
     uint32_t zero_file;
+    uint64_t zero_from;
 };
 
 NODISCARD int wal_init(struct wal *w, struct log_dir *d);
@@ -322,6 +324,8 @@ struct log {
     bool folder_dirty; /* a file was made in it since the last directory sync */
     bool want_sync;    /* the next flush syncs too */
     bool changed;      /* written to since it was opened */
+    bool start_dirty;  /* the log start offset is only in the WAL */
+    bool has_start;    /* a file with it was found */
     bool torn;         /* found with a file that ends inside a batch */
     struct shared_config *config;
     int32_t leader_epoch;
@@ -421,7 +425,8 @@ struct log_core {
     struct list doomed; /* renamed files and folders, to be removed later */
     struct timer tick;
     uint64_t retention_due_ns;
-    uint32_t sweep_slot; /* where housekeeping over the table goes on */
+    uint32_t retention_left; /* slots of the table still to be looked at in this round */
+    uint32_t sweep_slot;     /* where housekeeping over the table goes on */
     struct op *stop_op;
     uint32_t stop_slot;
     int stop_error;

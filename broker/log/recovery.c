@@ -31,6 +31,7 @@
 #include "broker/log/path.h"
 #include "broker/log/producer.h"
 #include "broker/log/replay.h"
+#include "broker/log/retention.h"
 #include "broker/log/segment.h"
 #include "broker/log/wal_scan.h"
 
@@ -47,9 +48,12 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
     if (l == NULL || l->dir != v->dir || l->state.now != LOG_OPEN)
         return 0; /* deleted, or another core's now */
     if (e->type == WAL_LOG_START) {
+        l->start_dirty |= e->base_offset > l->start_offset;
         l->start_offset = MAX(l->start_offset, e->base_offset);
         return 0;
     }
+    if (e->last_offset < l->segments[0]->base)
+        return 0; /* removed since by retention */
     return replay_batch(v->replays, l, e, batch);
 }
 
@@ -77,6 +81,8 @@ static int log_recover_alone(struct log *l)
 {
     const struct log_dir *d = l->dir;
     bool unclean = d->had_wal || !l->core->config.clean_start;
+    if (l->folder_new)
+        return 0; /* made just now */
     if (unclean && (l->cached || !d->had_wal) && l->segments[0]->created) {
         int error = replay_by_scan(l);
         if (error != 0)
@@ -105,8 +111,10 @@ static int log_write_state(struct log *l)
     if (l->last_epoch > epochs_latest(l))
         error = log_rebuild_epochs(l);
     epochs_truncate_end(l, l->end_offset);
-    if (error == 0 && l->epochs_dirty)
+    if (error == 0 && l->epochs_dirty && l->changed)
         error = epochs_write(l);
+    if (error == 0 && l->start_dirty)
+        error = log_start_write(l);
     if (error == 0 && l->producers_dirty) {
         uint32_t size = 0;
         uint8_t *data = producers_encode(l, l->end_offset, &size);
@@ -128,8 +136,10 @@ static int recovery_settle_log(struct log *l)
     l->written_end = l->synced_end = l->durable_end = l->high_watermark = l->end_offset;
     for (uint32_t i = 0; i < l->segments_count; i++)
         l->segments[i]->synced = true; /* the file system is, before anything relies on it */
-    l->folder_new = l->folder_dirty = false;
+    l->folder_dirty = false;           /* likewise */
+    l->folder_new &= !l->changed;
     producers_high_watermark(l);
+    log_begin_epoch(l);
     return error;
 }
 

@@ -1,23 +1,347 @@
-/* Removing: folders of deleted topics, and what waits for a DeleteRecords that cannot be. */
+/* What goes, and when: Kafka's rules.
+ *
+ *   every log.retention.check.interval.ms, oldest segment first, only below the high watermark:
+ *     wholly below the log start offset          always
+ *     more than retention.bytes without it       cleanup.policy delete
+ *     its largest timestamp older than .ms       cleanup.policy delete; the file's time if it has
+ * none the active segment goes too: a new one is begun first, so that the log keeps its end
+ *
+ *   segment ─▶ files renamed .deleted ─▶ file.delete.delay.ms ─▶ removed
+ *   topic   ─▶ folder renamed -delete ─▶ file.delete.delay.ms ─▶ removed
+ *
+ * DeleteRecords moves the log start offset at once and is durable by an entry of the WAL. Before
+ * that entry's file is written over, the offset is put into the partition's folder (log-start.torc,
+ * one number), because Kafka's own place for it, one file for all partitions, is written rarely.
+ *
+ * Invariants
+ *  1. The log start offset never falls, and the end never moves here.
+ *  2. A segment with data in memory only is not removed.
+ *  3. A new active segment is on the device before the last old one is renamed.
+ *
+ * Failure: a rename that fails fails the directory; a removal that fails is reported and left to
+ * the next start. */
 #include "broker/log/retention.h"
 
-void retention_remove_folder(struct log *l)
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/log/dir.h"
+#include "broker/log/epoch.h"
+#include "broker/log/flush.h"
+#include "broker/log/load.h"
+#include "broker/log/path.h"
+#include "broker/log/segment.h"
+
+#define DOOMED_PER_TICK 16u /* removals per second and core: each may take the disk a while */
+
+struct doomed {
+    struct list link;
+    uint64_t due_ns;
+    uint32_t dir;
+    bool folder;
+    uint32_t path_size;
+    char path[];
+};
+
+/* ---- files whose delay runs ------------------------------------------------------------------ */
+
+void retention_doom(struct log_core *c, uint32_t dir, const char *path, bool folder,
+                    uint64_t due_ns)
 {
-    (void)l;
+    uint32_t size = (uint32_t)strlen(path);
+    struct doomed *d = mem_alloc(c->mem, sizeof(*d) + size + 1);
+    if (d == NULL)
+        return; /* the next start finds it by its name */
+    *d = (struct doomed){.due_ns = due_ns, .dir = dir, .folder = folder, .path_size = size};
+    memcpy(d->path, path, size + 1);
+    list_push_back(&c->doomed, &d->link);
 }
 
-void retention_tick(struct log_core *c)
+static uint64_t delay_end(const struct log *l)
 {
-    (void)c;
+    uint64_t delay_ms = (uint64_t)MAX(log_config(l)->file_delete_delay_ms, 0);
+    uint64_t now_ns = io_now_ns(l->core->io);
+    return delay_ms > (UINT64_MAX - now_ns) / NS_PER_MS ? UINT64_MAX
+                                                        : now_ns + delay_ms * NS_PER_MS;
+}
+
+static void doomed_free(struct log_core *c, struct doomed *d)
+{
+    list_remove(&d->link);
+    mem_free(c->mem, d, sizeof(*d) + d->path_size + 1);
+}
+
+static void doomed_remove_due(struct log_core *c)
+{
+    uint32_t removed = 0;
+    LIST_EACH(at, &c->doomed)
+    {
+        struct doomed *d = container_of(at, struct doomed, link);
+        if (removed == DOOMED_PER_TICK)
+            return;
+        if (d->due_ns > io_now_ns(c->io))
+            continue;
+        struct log_dir *dir = &c->dirs[d->dir];
+        int error = 0;
+        if (dir->state.now != DIR_FAILED && d->folder)
+            error = io_remove_tree(c->io, d->path);
+        else if (dir->state.now != DIR_FAILED)
+            dir_remove_file(dir, d->path);
+        if (error != 0 && error != -ENOENT)
+            trace_line(c->trace, TRACE_LOG, TRACE_WARN, "%s cannot be removed: %s", d->path,
+                       strerror(-error));
+        doomed_free(c, d);
+        removed++;
+    }
 }
 
 void retention_forget(struct log_core *c)
 {
-    (void)c;
+    LIST_EACH(at, &c->doomed)
+    doomed_free(c, container_of(at, struct doomed, link));
 }
+
+void retention_remove_folder(struct log *l)
+{
+    struct log_dir *d = l->dir;
+    char name[PATH_ROOM], path[PATH_ROOM];
+    if (d->state.now == DIR_FAILED)
+        return;
+    int error = dir_move_aside(d, l->folder, "delete", name);
+    if (error == -ENOENT)
+        return; /* it never came to be */
+    if (error != 0) {
+        dir_fail(d, error, "renaming the folder of a deleted topic");
+        return;
+    }
+    path_in_dir(path, d->path, name);
+    retention_doom(l->core, d->index, path, true, delay_end(l));
+}
+
+/* ---- segments -------------------------------------------------------------------------------- */
+
+static int segment_rename_files(struct log *l, const struct segment *s)
+{
+    static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex",
+                                           ".snapshot"};
+    for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+        char from[PATH_ROOM], to[PATH_ROOM], suffix[32];
+        snprintf(suffix, sizeof(suffix), "%s.deleted", suffixes[i]);
+        path_segment(from, l->dir->path, l->folder, s->base, suffixes[i]);
+        path_segment(to, l->dir->path, l->folder, s->base, suffix);
+        int error = io_rename(l->core->io, from, to);
+        if (error == -ENOENT)
+            continue;
+        if (error != 0)
+            return error;
+        retention_doom(l->core, l->dir->index, to, false, delay_end(l));
+    }
+    return 0;
+}
+
+/* The log start offset moves to where the remaining segments begin. */
+static void log_move_start(struct log *l, int64_t offset)
+{
+    if (offset <= l->start_offset)
+        return;
+    assert(offset <= l->high_watermark);
+    l->start_offset = offset;
+    l->changed = true;
+    epochs_truncate_start(l, offset);
+}
+
+static int64_t segment_largest_time(struct log *l, struct segment *s)
+{
+    if (s->created && segment_load(l, s) != 0)
+        return INT64_MAX; /* not known: it stays */
+    if (s->ahead.max_timestamp >= 0)
+        return s->ahead.max_timestamp;
+    return s->modified_ms > 0 ? s->modified_ms : s->created_ms;
+}
+
+static bool segment_expired(struct log *l, uint32_t index, uint64_t excess_bytes)
+{
+    const struct topic_config *t = log_config(l);
+    struct segment *s = l->segments[index];
+    bool last = index + 1 == l->segments_count;
+    int64_t end = last ? l->end_offset : l->segments[index + 1]->base;
+    if (l->high_watermark < end || (last && s->size == 0))
+        return false;
+    if (!last && end <= l->start_offset)
+        return true;
+    if ((t->cleanup_policy & CLEANUP_DELETE) == 0)
+        return false;
+    if (t->retention_bytes >= 0 && excess_bytes >= s->size && excess_bytes > 0)
+        return true;
+    return t->retention_ms >= 0 &&
+           io_wall_ms(l->core->io) - segment_largest_time(l, s) > t->retention_ms;
+}
+
+static uint32_t segments_expired(struct log *l)
+{
+    const struct topic_config *t = log_config(l);
+    uint64_t keep = (uint64_t)MAX(t->retention_bytes, 0);
+    uint64_t excess = t->retention_bytes >= 0 && l->size_bytes > keep ? l->size_bytes - keep : 0;
+    uint32_t count = 0;
+    while (count < l->segments_count && segment_expired(l, count, excess)) {
+        excess -= MIN(excess, (uint64_t)l->segments[count]->size);
+        count++;
+    }
+    return count;
+}
+
+/* Begins a new active segment on the device (invariant 3). */
+static int log_roll_now(struct log *l)
+{
+    assert(l->flush == NULL && l->tail.unflushed == 0);
+    struct segment *old = segment_active(l);
+    if (!segment_roll(l))
+        return -ENOMEM;
+    int error = segment_seal(l, old);
+    if (error == 0)
+        error = segment_create(l, segment_active(l));
+    if (error == 0)
+        error = dir_sync_folder(l->dir, l->folder, l->folder_new);
+    if (error != 0)
+        return error;
+    l->folder_new = l->folder_dirty = false;
+    l->writing = l->segments_count - 1;
+    return 0;
+}
+
+static int log_remove_segments(struct log *l, uint32_t count)
+{
+    int error = 0;
+    for (uint32_t i = 0; i < count && error == 0; i++) {
+        struct segment *s = l->segments[0];
+        log_move_start(l, l->segments[1]->base);
+        error = s->created ? segment_rename_files(l, s) : 0;
+        if (error == 0)
+            segment_remove_first(l);
+    }
+    return error;
+}
+
+static void retention_of_log(struct log *l)
+{
+    uint32_t count = segments_expired(l);
+    if (count == 0 || l->flush != NULL)
+        return;
+    bool all = count == l->segments_count;
+    if ((all && l->tail.unflushed > 0) || (!all && count > l->writing)) {
+        flush_soon(l); /* invariant 2: then at the next check */
+        return;
+    }
+    int error = all ? log_roll_now(l) : 0;
+    if (error == 0)
+        error = log_remove_segments(l, count);
+    if (error == -ENOSPC || error == -EDQUOT)
+        dir_full(l->dir);
+    else if (error != 0 && error != -ENOMEM && error != -EMFILE && error != -ENFILE)
+        dir_fail(l->dir, error, "removing old segments");
+}
+
+void log_core_retain_now(struct log_core *c)
+{
+    c->retention_left = c->table_room;
+}
+
+void retention_tick(struct log_core *c)
+{
+    uint64_t now_ns = io_now_ns(c->io);
+    doomed_remove_due(c);
+    if (c->retention_left == 0 && now_ns >= c->retention_due_ns) {
+        c->retention_left = c->table_room;
+        c->retention_due_ns = now_ns + (uint64_t)c->config.retention_check_ms * NS_PER_MS;
+    }
+    for (uint32_t i = 0; i < LOGS_PER_TICK && c->retention_left > 0; i++) {
+        c->retention_left--;
+        struct log *l = c->table[c->retention_left % c->table_room];
+        if (l != NULL && l->state.now == LOG_OPEN && l->dir->state.now != DIR_FAILED)
+            retention_of_log(l);
+    }
+}
+
+/* ---- DeleteRecords --------------------------------------------------------------------------- */
 
 void delete_refuse(struct log_delete_records *d, enum kafka_error error)
 {
+    assert(d->log != NULL);
     d->error = error;
+    d->low_watermark = NO_OFFSET;
     list_push_back(&d->log->core->deletes_completed, &d->link);
+}
+
+static bool refused(struct log_delete_records *d, enum kafka_error error)
+{
+    d->error = error;
+    d->low_watermark = NO_OFFSET;
+    return false;
+}
+
+bool log_delete_records(struct log *l, struct log_delete_records *d)
+{
+    struct wal *w = &l->dir->wal;
+    int64_t offset = d->offset == -1 ? l->high_watermark : d->offset;
+    assert(d->done != NULL);
+    d->log = l;
+    list_init(&d->link);
+    if (l->state.now != LOG_OPEN || l->core->phase.now != PHASE_SERVING)
+        return refused(d, KE_KAFKA_STORAGE_ERROR);
+    if ((log_config(l)->cleanup_policy & CLEANUP_DELETE) == 0)
+        return refused(d, KE_POLICY_VIOLATION);
+    if (offset < 0 || offset > l->high_watermark)
+        return refused(d, KE_OFFSET_OUT_OF_RANGE);
+    if (offset > l->start_offset) {
+        struct wal_entry entry = {.type = WAL_LOG_START,
+                                  .topic_id = l->key.topic_id,
+                                  .partition = l->key.partition,
+                                  .leader_epoch = l->leader_epoch,
+                                  .base_offset = offset,
+                                  .last_offset = offset,
+                                  .slot = l->slot};
+        if (wal_reserve(w, 0) == NULL)
+            return refused(d, KE_KAFKA_STORAGE_ERROR);
+        wal_commit(w, &entry);
+        wal_hold(w, l);
+        log_move_start(l, offset);
+        l->start_dirty = true;
+    }
+    d->error = KE_NONE;
+    d->low_watermark = l->start_offset;
+    struct wal_group *g = wal_last_group(w); /* also a repeated one waits for the first */
+    list_push_back(g != NULL ? &g->deletes : &l->core->deletes_completed, &d->link);
+    return true;
+}
+
+int log_start_write(struct log *l)
+{
+    char path[PATH_ROOM], text[32];
+    path_in_folder(path, l->dir->path, l->folder, LOG_START_NAME);
+    int size = snprintf(text, sizeof(text), "%" PRId64 "\n", l->start_offset);
+    int error = io_replace(l->core->io, path, text, (size_t)size);
+    if (error == 0)
+        l->start_dirty = false;
+    return error;
+}
+
+int log_start_read(struct log *l, int64_t *offset)
+{
+    char path[PATH_ROOM], *text = NULL, *end;
+    size_t size = 0;
+    *offset = NO_OFFSET;
+    path_in_folder(path, l->dir->path, l->folder, LOG_START_NAME);
+    int error = io_slurp(l->core->io, l->core->mem, path, 64, &text, &size);
+    if (error == -ENOENT || error == -EFBIG)
+        return 0;
+    if (error != 0)
+        return error;
+    long long value = strtoll(text, &end, 10);
+    if (end != text && *end == '\n' && value >= 0)
+        *offset = value;
+    mem_free(l->core->mem, text, size + 1);
+    return 0;
 }

@@ -1,4 +1,4 @@
-/* Deleting: old segments, folders of deleted topics, DeleteRecords; see retention.c. */
+/* Removing: old segments, folders of deleted topics; and the log start offset. See retention.c. */
 #ifndef BROKER_LOG_RETENTION_H
 #define BROKER_LOG_RETENTION_H
 
@@ -6,9 +6,19 @@
 
 /* Renames the folder of a deleted log, to be removed after file.delete.delay.ms. */
 void retention_remove_folder(struct log *l);
+/* A file or folder to be removed at due_ns. */
+void retention_doom(struct log_core *c, uint32_t dir, const char *path, bool folder,
+                    uint64_t due_ns);
 /* A piece of the periodic work: expired segments, files whose delay is over. */
 void retention_tick(struct log_core *c);
 /* Frees the list of files to be removed (they are found again at the next start). */
 void retention_forget(struct log_core *c);
+
+#define LOG_START_NAME "log-start.torc"
+/* The log start offset of a log whose segments do not say it, in a file of its folder, durable.
+ * At once. */
+NODISCARD int log_start_write(struct log *l);
+/* What that file says, NO_OFFSET if there is none. */
+NODISCARD int log_start_read(struct log *l, int64_t *offset);
 
 #endif

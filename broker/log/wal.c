@@ -11,7 +11,8 @@
  *
  * Everything that came while a write was in flight leaves with the next one: group commit whose
  * cost is per core, not per partition. Files are made when the one before is half full, and zeroed
- * in the background so that their extents are written ones; before that they are only slower.
+ * in the background, the current one well ahead of its groups, so that their extents are written
+ * ones; before that they are only slower.
  *
  * Invariants
  *  1. One write at a time. Groups leave in the order they were opened, sequence ascending by one.
@@ -53,6 +54,11 @@ static void wal_zeroed(struct op *op);
 static struct log_core *wal_core(const struct wal *w)
 {
     return w->dir->core;
+}
+
+static uint64_t wal_padded64(uint64_t position)
+{
+    return (position + WAL_BLOCK - 1) / WAL_BLOCK * WAL_BLOCK;
 }
 
 static uint64_t wal_file_bytes(const struct wal *w)
@@ -372,13 +378,28 @@ uint64_t wal_wants_settled(const struct wal *w)
 
 /* ---- background: the next file --------------------------------------------------------------- */
 
-static void wal_zero_next(struct wal *w)
+/* The file with blocks still to be written, and from where: the current one, well ahead of its
+ * groups, then the next one. NULL: none. */
+static struct wal_file *wal_zero_where(struct wal *w, uint64_t *from)
+{
+    struct wal_file *f = &w->files[w->current];
+    *from = MAX(f->zeroed, wal_padded64(w->position) + WAL_ZERO_AHEAD);
+    if (*from < wal_file_bytes(w))
+        return f->zeroed < wal_file_bytes(w) ? f : NULL;
+    f = &w->files[wal_next_number(w)];
+    *from = f->zeroed;
+    bool fresh = f->number != w->current && f->serial == 0;
+    return fresh && f->zeroed < wal_file_bytes(w) ? f : NULL;
+}
+
+static void wal_zero(struct wal *w)
 {
     struct log_core *c = wal_core(w);
-    struct wal_file *f = &w->files[wal_next_number(w)];
+    uint64_t from = 0;
     if (w->zero_rw.op.armed)
         return;
-    if (f->number == w->current || f->serial != 0 || f->zeroed >= wal_file_bytes(w)) {
+    struct wal_file *f = wal_zero_where(w, &from);
+    if (f == NULL) {
         wal_drop_zero_block(w);
         return;
     }
@@ -388,14 +409,15 @@ static void wal_zero_next(struct wal *w)
             return; /* it will do without */
         memset(w->zero_block, 0, WAL_ZERO_BYTES);
     }
-    uint64_t size = MIN((uint64_t)WAL_ZERO_BYTES, wal_file_bytes(w) - f->zeroed);
+    uint64_t size = MIN((uint64_t)WAL_ZERO_BYTES, wal_file_bytes(w) - from);
     w->zero_file = f->number;
+    w->zero_from = from;
     w->zero_iov = (struct iovec){w->zero_block, size};
     w->zero_rw.fd = f->fd;
     w->zero_rw.iov = &w->zero_iov;
     w->zero_rw.iov_count = 1;
     w->zero_rw.flags = 0;
-    w->zero_rw.offset = f->zeroed;
+    w->zero_rw.offset = from;
     io_write(c->io, &w->zero_rw);
 }
 
@@ -407,7 +429,7 @@ static void wal_zeroed(struct op *op)
         dir_fail(w->dir, op->result, "zeroing a WAL file");
         return;
     }
-    w->files[w->zero_file].zeroed += (uint64_t)op->result;
+    w->files[w->zero_file].zeroed = w->zero_from + (uint64_t)op->result;
 }
 
 /* Makes the next file once this one is half full, and zeroes it. */
@@ -423,8 +445,8 @@ static void wal_prepare(struct wal *w)
         else if (error != 0)
             dir_fail(w->dir, error, "making a WAL file");
     }
-    if (w->state.now != WAL_FAILED && w->files_count > 1)
-        wal_zero_next(w);
+    if (w->state.now != WAL_FAILED)
+        wal_zero(w);
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -463,6 +485,13 @@ static uint32_t group_length(const struct wal_group *g)
     return wal_padded(g->used, WAL_BLOCK);
 }
 
+/* A zero under way must not land on a group: groups end before it. */
+static uint64_t wal_write_limit(const struct wal *w)
+{
+    bool zeroing = w->zero_rw.op.armed && w->zero_file == w->current;
+    return zeroing ? w->zero_from : wal_file_bytes(w);
+}
+
 static void wal_write(struct wal *w)
 {
     struct log_core *c = wal_core(w);
@@ -472,6 +501,9 @@ static void wal_write(struct wal *w)
             state_move(&w->state, &wal_states, WAL_STALLED);
         return;
     }
+    uint64_t limit = wal_write_limit(w);
+    if (w->position + group_length(first) > limit)
+        return; /* when that zero is written: soon */
     uint32_t iov_count = 0;
     w->rw.offset = w->position;
     w->expected = 0;

@@ -202,18 +202,25 @@ static void rig_append_done(struct log_append *a)
     mine->done++;
 }
 
+bool log_rig_append_bytes(struct log_rig *r, struct log *l, struct log_rig_append *a,
+                          uint8_t *bytes, uint32_t size)
+{
+    (void)r;
+    *a = (struct log_rig_append){0};
+    a->a.records = bytes;
+    a->a.records_size = size;
+    a->a.produce_version = 9;
+    a->a.done = rig_append_done;
+    return log_append(l, &a->a);
+}
+
 bool log_rig_append(struct log_rig *r, struct log *l, struct log_rig_append *a,
                     struct batch_spec spec)
 {
     spec = spec_filled(spec);
     uint32_t room = 256 + spec.records * (spec.value_size + 32);
     uint8_t *bytes = malloc(room);
-    *a = (struct log_rig_append){0};
-    a->a.records = bytes;
-    a->a.records_size = log_rig_batch(r, bytes, room, spec);
-    a->a.produce_version = 9;
-    a->a.done = rig_append_done;
-    bool taken = log_append(l, &a->a);
+    bool taken = log_rig_append_bytes(r, l, a, bytes, log_rig_batch(r, bytes, room, spec));
     memset(bytes, 0xee, room); /* it must not be looked at any more */
     free(bytes);
     return taken;

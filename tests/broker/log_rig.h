@@ -77,6 +77,8 @@ uint32_t log_rig_batch(struct log_rig *r, uint8_t *to, uint32_t room, struct bat
 /* Starts an append; true: taken. */
 bool log_rig_append(struct log_rig *r, struct log *l, struct log_rig_append *a,
                     struct batch_spec spec);
+bool log_rig_append_bytes(struct log_rig *r, struct log *l, struct log_rig_append *a,
+                          uint8_t *bytes, uint32_t size);
 /* Appends and waits; the error it ended with. */
 enum kafka_error log_rig_put(struct log_rig *r, struct log *l, struct batch_spec spec);
 
