@@ -1,0 +1,251 @@
+"""What the comparing programs of perf/ share: brokers as their users run them, what they use, tables.
+
+Apache Kafka runs with the options of its own start script (1 GB of heap, G1), not with the thrifty ones
+of tests/: those would make it slower than it is.
+"""
+import os
+import platform
+import re
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOP / "tests"))
+from harness import kafka  # noqa: E402
+from harness.broker import Broker, answers  # noqa: E402
+from harness.report import Skip  # noqa: E402
+from harness.wire import Client  # noqa: E402
+
+BUILD = Path(os.environ.get("TORC_BUILD") or TOP / "build")
+KAFKA_JVM = ["java", "-Xms1G", "-Xmx1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
+             "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent",
+             "-Djava.awt.headless=true"]
+TICKS = os.sysconf("SC_CLK_TCK")
+START_S, ANSWER_S = 180, 10
+RETRY_S = 0.0005  # between two looks whether a broker answers
+
+
+class Rig(Broker):
+    """A broker whose start is measured: ready_s to its own ready line, answer_s to a good Metadata
+    answer, both from before exec."""
+
+    READY = {"torc": b"torc ready", "kafka": b"Kafka Server started"}
+
+    def __init__(self, kind, folder, settings=None, jvm=()):
+        super().__init__(kind, folder, settings=settings)
+        self.jvm, self.ready_s, self.answer_s = list(jvm), None, None
+
+    def command(self):
+        config = self.folder / "server.properties"
+        if self.kind == "kafka":
+            return [*KAFKA_JVM, *self.jvm, "-Dlog.level=INFO",
+                    f"-Dlog4j2.configurationFile={kafka.HERE}/log4j2.properties",
+                    "-cp", f"{kafka.jars()}/*", "kafka.Kafka", str(config)]
+        return [os.environ.get("TORC") or str(BUILD / "torc"), "broker", str(config)]
+
+    def watch(self, pipe, begin):
+        """Keep the log and note when the ready line passes."""
+        with open(self.log, "ab") as log:
+            for line in pipe:
+                if self.ready_s is None and self.READY[self.kind] in line:
+                    self.ready_s = time.monotonic() - begin
+                log.write(line)
+                log.flush()
+
+    def start(self, fresh=None):
+        if not (self.folder / "server.properties").exists():
+            self.configure()
+        if self.kind == "kafka" and not (self.data / "meta.properties").exists():
+            self.format()
+        self.ready_s = None
+        command, begin = self.command(), time.monotonic()
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, cwd=self.folder)
+        watcher = threading.Thread(target=self.watch, args=(self.process.stdout, begin), daemon=True)
+        watcher.start()
+        while not answers(self.port, ANSWER_S):
+            if self.process.poll() is not None or time.monotonic() - begin > START_S:
+                self.kill()
+                watcher.join()
+                raise RuntimeError(f"{self.kind} did not start, {self.log} ends with:\n"
+                                   + self.log_tail())
+            time.sleep(RETRY_S)
+        self.answer_s = time.monotonic() - begin
+        while self.ready_s is None and time.monotonic() - begin < START_S:
+            time.sleep(RETRY_S)
+        return self
+
+    def kill(self):
+        """SIGKILL, and until the kernel has let go of its sockets: with io_uring that is a moment
+        after the process is gone."""
+        super().kill()
+        limit = time.monotonic() + START_S
+        while time.monotonic() < limit:
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    return s.bind(("127.0.0.1", self.port))
+                except OSError:
+                    time.sleep(0.01)
+
+    def wire(self, timeout_s=START_S):
+        return Client(self.address, timeout_s)
+
+    def cpu_ns(self):
+        """CPU time of its threads that live, in ns; finer than the ticks of /proc/PID/stat."""
+        total = 0
+        for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
+            total += int((thread / "schedstat").read_text().split()[0])
+        return total
+
+
+def raise_files():
+    """As many open files as may be; children inherit it. Returns the limit."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def make_topic(broker, name, partitions, configs=None, patience_s=120):
+    """Make a topic and wait until each partition is led; returns seconds."""
+    topic = {"name": name, "num_partitions": partitions, "replication_factor": 1,
+             "configs": [{"name": k, "value": v} for k, v in (configs or {}).items()]}
+    with broker.wire() as wire:
+        begin = time.monotonic()
+        answer = wire.ask("CreateTopics", 7, {"topics": [topic], "timeout_ms": patience_s * 1000})
+        error = answer["topics"][0]["error_code"]
+        if error:
+            raise RuntimeError(f"CreateTopics {name}: error {error}, "
+                               f"{answer['topics'][0]['error_message']}")
+        wait_led(wire, {name: partitions}, patience_s)
+        return time.monotonic() - begin
+
+
+def wait_led(wire, topics, patience_s=120):
+    """Until Metadata shows every partition of the topics with a leader."""
+    limit = time.monotonic() + patience_s
+    while True:
+        answer = wire.ask("Metadata", 12, {"topics": [{"name": t} for t in topics],
+                                           "allow_auto_topic_creation": False})
+        led = {t["name"]: sum(p["error_code"] == 0 and p["leader_id"] >= 0 for p in t["partitions"])
+               for t in answer["topics"] if t["error_code"] == 0}
+        if led == topics:
+            return
+        if time.monotonic() > limit:
+            raise RuntimeError(f"led after {patience_s} s: {led} of {topics}")
+        time.sleep(0.002)
+
+
+def end_offsets(wire, topic, partitions, patience_s=120):
+    """The end offset of each partition, once all of them say one."""
+    limit = time.monotonic() + patience_s
+    asked = [{"partition_index": p, "timestamp": -1} for p in range(partitions)]
+    while True:
+        answer = wire.ask("ListOffsets", 7, {"replica_id": -1, "topics": [
+            {"name": topic, "partitions": asked}]})
+        found = answer["topics"][0]["partitions"]
+        if all(p["error_code"] == 0 for p in found):
+            return {p["partition_index"]: p["offset"] for p in found}
+        if time.monotonic() > limit:
+            raise RuntimeError(f"{topic}: {sum(p['error_code'] != 0 for p in found)} partitions have "
+                               f"no end offset after {patience_s} s")
+        time.sleep(0.005)
+
+
+def delete_topic(broker, name):
+    with broker.wire() as wire:
+        wire.ask("DeleteTopics", 6, {"topics": [{"name": name}], "timeout_ms": 60000})
+
+
+def produce(broker, *words):
+    """One run of produce_load; its line as a dict of numbers and words."""
+    command = [BUILD / "perf/produce_load", *map(str, words), "--pid", str(broker.process.pid),
+               broker.address]
+    task = subprocess.run(command, text=True, capture_output=True, stdin=subprocess.DEVNULL)
+    if task.returncode:
+        raise RuntimeError(f"{broker.folder.name}: {task.stdout}{task.stderr}")
+    found = dict(pair.split("=", 1) for pair in task.stdout.split() if "=" in pair)
+    return {k: float(v) if re.fullmatch(r"-?[\d.]+", v) else v for k, v in found.items()}
+
+
+# ---- the machine ---------------------------------------------------------------------------------
+
+def machine(folder):
+    """What a figure depends on besides the programs, as one dict."""
+    def text(*command):
+        try:
+            return subprocess.run(command, cwd=TOP, text=True, capture_output=True).stdout.strip()
+        except OSError:
+            return ""
+
+    cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+    return {"cpu": cpu[1] if cpu else platform.machine(), "cpus": os.cpu_count(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+            "kernel": platform.release(), "filesystem": text("stat", "-f", "-c", "%T", folder),
+            "commit": text("git", "describe", "--always", "--dirty"),
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+
+def load():
+    """How busy the machine is: the mean over the last minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def others_busy(seconds=1.0):
+    """CPUs that are busy while we do nothing."""
+    def busy():
+        words = list(map(int, Path("/proc/stat").read_text().split()[1:8]))
+        return sum(words[:3]) + sum(words[5:7])
+
+    before = busy()
+    time.sleep(seconds)
+    return (busy() - before) / TICKS / seconds
+
+
+def wait_quiet(limit_s, most=0.2):
+    """Until others use little of the CPUs, or the limit; returns what they use."""
+    limit = time.monotonic() + limit_s
+    while (busy := others_busy()) > most and time.monotonic() < limit:
+        pass
+    return busy
+
+
+def kafka_there():
+    """Whether Apache Kafka can run here; says why not."""
+    try:
+        kafka.jars()
+        return bool(shutil.which("java"))
+    except Skip as e:
+        print(f"Apache Kafka is left out: {e}")
+        return False
+
+
+# ---- figures -------------------------------------------------------------------------------------
+
+def middle(values):
+    return statistics.median(values) if values else None
+
+
+def short(value):
+    """Three or four digits, whatever the size."""
+    if value is None:
+        return "-"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+
+
+def table(rows):
+    """Rows of texts as columns, the first left, the others right; the first row is the head."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [f"{c:<{w}}" if i == 0 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths))]
+        print("  ".join(cells).rstrip())
