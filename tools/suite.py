@@ -49,6 +49,7 @@ def meson(name, what, folder, suite, options=(), env=None, limit_s=400, needs=()
 
 PY = sys.executable
 JAVA, BROKER = ("java", "javac", "mvn"), ("build/torc",)
+LOAD = "build/tests/crash/crash_load"
 STEPS = [
     meson("unit/gcc-sanitized", "unit tests, gcc with ASan and UBSan", "build-asan", "unit",
           ["-Db_sanitize=address,undefined"],
@@ -69,7 +70,9 @@ STEPS = [
     Step("interop/tools", "Kafka's own tools answer as with Apache Kafka",
          [PY, "tests/interop/tools/run.py"], JAVA, BROKER, 300),
     Step("crash/kill", "killed under load again and again: nothing acknowledged is lost",
-         [PY, "tests/crash/run.py"], (), (*BROKER, "build/tests/crash/crash_load"), 300),
+         [PY, "tests/crash/run.py"], (), (*BROKER, LOAD), 300),
+    Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",
+         [PY, "tests/abuse/run.py"], (), (*BROKER, LOAD), 300),
 ]
 
 

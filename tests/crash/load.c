@@ -70,6 +70,13 @@ uint64_t load_now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
+void load_answered(struct load *l, uint64_t asked_ns)
+{
+    uint64_t took = load_now_ns() - asked_ns;
+    if (took > l->slowest_ns)
+        l->slowest_ns = took;
+}
+
 void *load_grow(void *memory, size_t size)
 {
     void *grown = realloc(memory, size);
@@ -84,7 +91,7 @@ void *load_grow(void *memory, size_t size)
 
 static void say_counts(struct crew *c, const char *word)
 {
-    const struct load *l = &c->load;
+    struct load *l = &c->load;
     printf("%s batches=%llu records=%llu sent=%llu bytes=%llu resent=%llu probed=%llu "
            "reconnects=%llu refused=%llu tail=%llu",
            word, (unsigned long long)l->batches_acked, (unsigned long long)l->records_acked,
@@ -92,6 +99,8 @@ static void say_counts(struct crew *c, const char *word)
            (unsigned long long)l->resent, (unsigned long long)l->probed,
            (unsigned long long)l->reconnects, (unsigned long long)l->refused,
            (unsigned long long)l->tail_records);
+    printf(" slowest_ms=%llu", (unsigned long long)l->slowest_ns / 1000000);
+    l->slowest_ns = 0;
     printf(" read=%llu", c->final == NULL ? 0ull : (unsigned long long)reader_records(c->final));
     for (uint32_t i = 0; i < WRONGS; i++)
         printf(" %s=%llu", wrong_names[i], (unsigned long long)l->wrong[i]);

@@ -51,6 +51,7 @@ struct load {
     uint32_t batch_max;
     struct stream streams[PRODUCERS_MAX][PARTITIONS_MAX];
     uint64_t batches_acked, records_acked, records_sent, bytes_sent;
+    uint64_t slowest_ns; /* answer since the counts were last told */
     uint64_t resent, probed, reconnects, refused, tail_records;
     uint64_t wrong[WRONGS];
 };
@@ -59,6 +60,7 @@ void load_wrong(struct load *l, enum wrong kind, const char *form, ...)
     __attribute__((format(printf, 3, 4)));
 uint32_t load_random(struct load *l, uint32_t below);
 uint64_t load_now_ns(void);
+void load_answered(struct load *l, uint64_t asked_ns);
 void *load_grow(void *memory, size_t size);
 
 /* ---- link: one connection of frames ---------------------------------------------------------- */

@@ -31,6 +31,7 @@ struct part {
 struct request {
     struct bytes frame;
     int32_t correlation;
+    uint64_t sent_ns;
     uint32_t parts_count;
     bool probe; /* answered before: see invariant 3 */
     struct part parts[PARTITIONS_MAX];
@@ -185,6 +186,7 @@ static void producer_send(struct producer *p, struct request *r)
     if (p->unanswered_count == 0)
         p->heard_ns = load_now_ns();
     p->unanswered[p->unanswered_count++] = r;
+    r->sent_ns = load_now_ns();
     link_put(&p->link, r->frame.data, r->frame.size);
 }
 
@@ -442,6 +444,7 @@ void producer_read(struct producer *p)
             producer_lost(p);
             return;
         }
+        load_answered(p->load, r->sent_ns);
         p->unanswered_count--;
         memmove(p->unanswered, p->unanswered + 1, p->unanswered_count * sizeof(r));
         producer_answered(p, r, &v);

@@ -315,6 +315,7 @@ void reader_read(struct reader *r)
         reader_partition(r, &v);
     if (v.bad || error != 0 || topics != 1)
         load_wrong(r->load, WRONG_ANSWER, "reader: a fetch answer that is none, error %d", error);
+    load_answered(r->load, r->asked_ns);
     r->asked = false;
     if (r->records == before)
         r->pause_ns = load_now_ns() + PAUSE_NS;

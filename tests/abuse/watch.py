@@ -1,0 +1,135 @@
+"""The broker under abuse, and the good client beside it that must not notice.
+
+The good client is the load of tests/crash, a process of its own: an idempotent producer on all
+partitions and a reader that follows. Its ledger says whether anything was refused, lost or late.
+"""
+import os
+import socket
+import struct
+import time
+
+from crash.run import WRONGS, Load, TOPIC
+from harness.wire import Client
+
+PARTITIONS, RATE, BATCH_MAX = 16, 1_000_000, 20_000
+MEMORY, SLACK = 256 << 20, 64 << 20
+SLOWEST_MS = 5000          # the good client's slowest answer; this machine may be busy
+SETTLE_S = 20
+LINES_MAX = 40             # of the broker's log, for one case
+
+
+class Watch:
+    def __init__(self, broker, memory=MEMORY, memory_checked=True):
+        self.broker, self.address, self.memory = broker, broker.address, memory
+        self.port, self.memory_checked = broker.port, memory_checked
+        with Client(self.address) as c:
+            made = c.ask("CreateTopics", 5, {"timeout_ms": 30000, "topics": [
+                {"name": TOPIC, "num_partitions": PARTITIONS, "replication_factor": 1},
+                {"name": "abuse", "num_partitions": 8, "replication_factor": 1}]})
+        if any(t["error_code"] for t in made["topics"]):
+            raise RuntimeError(f"topics were not made: {made}")
+        self.load = Load(self.port, 1, RATE, BATCH_MAX)
+        late = time.monotonic() + 20
+        while self.load.status()["tail"] == 0:
+            if time.monotonic() > late:
+                raise RuntimeError("the good client gets nothing done")
+            time.sleep(0.05)
+        self.fds, self.highest, self.slowest = self.count_fds(), 0, 0
+
+    def count_fds(self):
+        return len(os.listdir(f"/proc/{self.broker.process.pid}/fd"))
+
+    def count_lines(self):
+        return self.broker.log.read_bytes().count(b"\n")
+
+    def status(self):
+        """The good client's counts; the slowest answer since begin() is kept."""
+        counts = self.load.status()
+        self.slowest = max(self.slowest, counts["slowest_ms"])
+        return counts
+
+    def begin(self):
+        self.before, self.lines, self.slowest = self.load.status(), self.count_lines(), 0
+
+    def end(self):
+        """What the case did to others; raises if that is not nothing."""
+        if not self.broker.alive():
+            raise AssertionError(f"the broker ended with {self.broker.process.returncode}:\n"
+                                 + self.broker.log_tail(8))
+        at = self.status()["tail"]
+        wait_for(lambda: self.status()["tail"] > at, "the good client reads on")
+        now = self.status()
+        wrong = {w: now[w] for w in WRONGS if now[w]}
+        assert not wrong, f"the good client: {wrong} {self.load.wrong[:3]}"
+        for word in ("reconnects", "refused", "resent"):
+            assert now[word] == self.before[word], \
+                f"the good client: {now[word] - self.before[word]} {word}"
+        assert self.slowest <= SLOWEST_MS, \
+            f"the good client waited {self.slowest} ms for an answer"
+        wait_for(lambda: self.count_fds() <= self.fds + 2, "descriptors are closed",
+                 lambda: f"{self.count_fds()} open, {self.fds} before")
+        resident = self.broker.memory("VmHWM")
+        self.highest = max(self.highest, resident)
+        if self.memory_checked:
+            assert resident <= self.memory + SLACK, \
+                f"{resident >> 20} MiB were resident, torc.memory is {self.memory >> 20} MiB"
+        lines = self.count_lines() - self.lines
+        assert lines <= LINES_MAX, f"{lines} lines in the log"
+        batches = now["batches"] - self.before["batches"]
+        return f"good client: {batches} acks, slowest {self.slowest} ms; RSS {resident >> 20} MiB"
+
+
+def wait_for(condition, what, why=lambda: "", limit_s=SETTLE_S):
+    late = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < late, f"not within {limit_s} s: {what} {why()}"
+        time.sleep(0.02)
+
+
+# ---- raw connections -----------------------------------------------------------------------------
+
+def connect(port, timeout_s=10, receive_buffer=None):
+    s = socket.socket()
+    if receive_buffer:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    s.settimeout(timeout_s)
+    s.connect(("127.0.0.1", port))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+def frame(body):
+    return struct.pack(">i", len(body)) + body
+
+
+def read_frame(s):
+    """The next frame; b"" when the connection is closed. A timeout is the caller's to judge."""
+    data = b""
+    try:
+        while len(data) < 4 or len(data) < 4 + struct.unpack_from(">i", data)[0]:
+            more = s.recv(1 << 20)
+            if not more:
+                return b""
+            data += more
+    except ConnectionError:
+        return b""
+    return data[4:]
+
+
+def closed(s):
+    """Whether the broker closes the connection, without a word."""
+    try:
+        return s.recv(1) == b""
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+
+
+def send_all(s, data):
+    """Send; the broker may have closed already."""
+    try:
+        s.sendall(data)
+        return True
+    except (ConnectionError, BrokenPipeError):
+        return False
