@@ -355,6 +355,8 @@ static void conn_feed(struct conn *c, const uint8_t *data, uint32_t size, struct
             continue;
         }
         uint32_t part = MIN(size, c->frame_size - c->frame_have);
+        if (part == 0)
+            return; /* only its length has come */
         if (!conn_grow_frame(c, part)) {
             conn_starve(c, data, size);
             return;
@@ -534,10 +536,11 @@ static void conn_sent(struct op *op)
     struct outgoing *o = container_of(op, struct outgoing, send.op);
     struct conn *c = o->conn;
     struct data_core *core = c->core;
+    int32_t result = op->result;
     assert(c->out == o);
     c->out = NULL;
     pool_release(&core->conns.outgoing, o);
-    if (op->result < 0)
+    if (result < 0)
         conn_close(c);
     else
         conn_active(c);
