@@ -384,6 +384,10 @@ static int segment_scan(struct metalog *m, const struct metalog_reader *reader, 
             result = -EBADMSG;
         }
     }
+    /* What the page cache shows may be on no disk yet: a process that was killed has left it there.
+     * It is kept before anything is built upon it, or a power cut would tear a hole below. */
+    if (result == 0 && is_last)
+        result = io_fdatasync(m->options.io, m->fd);
     batch_file_done(&f);
     return result;
 }
