@@ -1,7 +1,9 @@
-/* The features this build serves. metadata.version 25 is Kafka 4.0-IV3, 30 is 4.3-IV0. */
+/* The features this build serves, sorted. metadata.version 7 is Kafka 3.3-IV3, 30 is 4.3-IV0. */
 #include "broker/served_features.h"
 
 const struct control_feature features_served[] = {
+    {"eligible.leader.replicas.version", 0, 1},
+    {"kraft.version", 0, 1},
     {"metadata.version", 7, 30},
 };
 

@@ -43,7 +43,6 @@ void describe_cluster_start(struct flow *f, struct wire_reader *body)
         return;
     }
     describe_cluster_response_init(&r);
-    r.endpoint_type = request.endpoint_type;
     if (request.endpoint_type == ENDPOINT_CONTROLLERS) {
         r.error_code = KE_MISMATCHED_ENDPOINT_TYPE;
         r.error_message = wire_string_of("This listener is one of brokers, not of controllers.");

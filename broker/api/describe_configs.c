@@ -37,7 +37,7 @@ static struct wire_string kept(struct describe *d, const char *text)
 
 static bool wanted(const struct describe *d, const char *name)
 {
-    if (d->asked->configuration_keys_count < 0)
+    if (d->asked->configuration_keys_count <= 0) /* null, or an empty list: all */
         return true;
     for (int32_t i = 0; i < d->asked->configuration_keys_count; i++) {
         if (wire_string_equal(d->asked->configuration_keys[i], wire_string_of(name)))
@@ -134,8 +134,7 @@ static bool find_topic(struct describe *d, struct config_resource *r)
     const struct topic_image *t =
         image_topic_by_name(&d->flow->core->image, name.data, (uint32_t)name.size);
     if (t == NULL) {
-        refuse(d, KE_UNKNOWN_TOPIC_OR_PARTITION,
-               kafka_error_message(KE_UNKNOWN_TOPIC_OR_PARTITION));
+        refuse(d, KE_UNKNOWN_TOPIC_OR_PARTITION, "");
         return false;
     }
     r->own = t->overrides.set;
@@ -210,7 +209,7 @@ static bool describe_one(struct flow *f, const struct describe_configs_request *
     out->resource_name = asked->resource_name;
     layers_of(f->core, &layers);
     if (find_resource(&d, &resource)) {
-        out->error_message = WIRE_NULL_STRING;
+        out->error_message = wire_string_of(""); /* not null, as Kafka */
         config_describe(&layers, &resource, tell, &d);
     }
     return !d.failed;

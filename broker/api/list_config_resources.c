@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-static const int8_t all_types[] = {RESOURCE_CLIENT_METRICS, RESOURCE_BROKER, RESOURCE_BROKER_LOGGER,
+static const int8_t all_types[] = {RESOURCE_CLIENT_METRICS, RESOURCE_BROKER_LOGGER, RESOURCE_BROKER,
                                    RESOURCE_TOPIC, RESOURCE_GROUP};
 
 static bool type_known(int8_t type)

@@ -360,6 +360,6 @@ void step_describe_quorum(struct step *s, const struct describe_quorum_request *
             p->error_message = o.message;
         }
     }
-    if (known)
+    if (known && s->version >= 2)
         quorum_nodes(s, &voters, a);
 }

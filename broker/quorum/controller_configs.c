@@ -184,6 +184,9 @@ static struct outcome resource_alter(struct step *s, const struct alteration *a,
     };
     if (!results_compute(s, a, &resource, &results, &refusal))
         return refused(s, &refusal);
+    struct outcome named = a->type == RESOURCE_TOPIC ? topic_name_check(s, a->name) : o;
+    if (named.error != KE_NONE)
+        return named;
     if (a->type == RESOURCE_TOPIC &&
         image_topic_by_name(step_image(s), a->text, (uint32_t)a->name.size) == NULL)
         return outcome_error(s, KE_UNKNOWN_TOPIC_OR_PARTITION, "The topic '%s' does not exist.",

@@ -99,6 +99,8 @@ void seen_done(struct seen *seen);
 
 /* A list of broker ids as a client gave it: INVALID_REPLICA_ASSIGNMENT unless it names registered
  * brokers, each once. factor: what the length has to be, 0 for any. */
+/* May a topic be called so? INVALID_TOPIC_EXCEPTION and why not. */
+struct outcome topic_name_check(struct step *s, struct wire_string name);
 struct outcome assignment_check(struct step *s, const int32_t *ids, int32_t count, int32_t factor);
 /* A PartitionRecord for a new partition. false: none of the brokers is active. */
 bool partition_record_add(struct step *s, struct uuid topic_id, int32_t index, const int32_t *ids,

@@ -51,7 +51,7 @@ static bool name_has_only_legal_bytes(struct wire_string name)
     return true;
 }
 
-static struct outcome name_check(struct step *s, struct wire_string name)
+struct outcome topic_name_check(struct step *s, struct wire_string name)
 {
     if (name.size <= 0)
         return outcome_error(s, KE_INVALID_TOPIC_EXCEPTION, "Topic name is invalid: it is empty");
@@ -96,7 +96,7 @@ static const struct topic_image *name_collides(const struct image *img, struct w
 
 static struct outcome name_is_free(struct step *s, struct wire_string name)
 {
-    struct outcome o = name_check(s, name);
+    struct outcome o = topic_name_check(s, name);
     if (o.error != KE_NONE)
         return o;
     const struct image *img = step_image(s);
