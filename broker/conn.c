@@ -14,7 +14,9 @@
  *  4. What a client declares costs nothing; what it has sent is bounded: CONN_FLOWS_MAX requests
  *     and CONN_BYTES_MAX bytes under way, plus one frame, plus a stash of at most the receive
  *     buffers that were in flight when we stopped reading.
- *  5. A connection is freed only when no op of it is armed and no flow of it is left.
+ *  5. What a peer sent before it ended its stream is served (a producer with acks=0 sends and
+ *     leaves); the connection closes when nothing of it is left.
+ *  6. A connection is freed only when no op of it is armed and no flow of it is left.
  *
  * Failure modes: a bad frame length, an undecodable request, a send error, idle time: the
  * connection closes. No memory for a frame: it waits in `starved` until some flow has ended; if
@@ -383,8 +385,10 @@ static void conn_received(struct op *op)
             conn_feed(c, c->recv.data, (uint32_t)op->result, c->recv.buffer);
         }
         io_buffer_release(core->io, c->recv.buffer);
+    } else if (op->result == 0) {
+        c->ended = true; /* what came before the end is still served: see conn_flush */
     } else if (op->result != -ECANCELED) {
-        conn_close(c); /* end of stream, reset */
+        conn_close(c);
     }
     if (!c->recv.more)
         conn_wake(c); /* may be freed, or read again */
@@ -401,7 +405,8 @@ static void conn_resume(struct conn *c)
         conn_feed(c, stash + at, stash_size - at, NULL);
         mem_free(&c->core->mem, stash, stash_size);
     }
-    if (c->state.now == CONN_OPEN && c->stash == NULL && !c->recv.op.armed && conn_may_take(c))
+    if (c->state.now == CONN_OPEN && c->stash == NULL && !c->recv.op.armed && !c->ended &&
+        conn_may_take(c))
         io_recv_start(c->core->io, &c->recv);
 }
 
@@ -559,6 +564,8 @@ static void conn_flush(struct conn *c)
         conn_start_flows(c);
         if (c->out == NULL && c->state.now == CONN_OPEN)
             conn_send(c);
+        if (c->ended && c->stash == NULL && list_empty(&c->flows))
+            conn_close(c);
     }
     if (c->state.now == CONN_OPEN)
         return;
