@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "broker/api/fetch_session.h"
+#include "broker/coordinator.h"
 #include "broker/node.h"
 #include "broker/step.h"
 
@@ -74,7 +75,7 @@ static int data_core_make(struct data_core *c, char *why, size_t why_size)
     flows_init(&c->flows, c);
     c->compress = mem_alloc(&c->mem, sizeof(*c->compress));
     if (c->compress == NULL || conns_init(&c->conns, c) != 0 ||
-        fetch_sessions_init(&c->sessions, c) != 0) {
+        fetch_sessions_init(&c->sessions, c) != 0 || coordinators_start(c) != 0) {
         (void)snprintf(why, why_size, "torc.memory is too small for %u cores", c->cores_count);
         return -ENOMEM;
     }
@@ -308,6 +309,8 @@ void data_core_image(struct data_core *c, struct msg *msg)
     }
     if (image_apply(&c->image, delta) != 0)
         data_core_tell(c, UINT32_MAX, -ENOMEM, "no memory for the metadata: raise torc.memory");
+    else if (c->state.now == DATA_CORE_SERVING)
+        coordinators_image(c, delta);
     msg->kind = MSG_IMAGE_HOME;
     mail_send(&c->mail, msg->home, msg);
 }
@@ -335,6 +338,7 @@ void data_core_open(struct data_core *c, struct msg *msg)
     if (letter->result == 0) {
         log_core_set_aside_strays(c->logs, data_core_owned_folder, c);
         state_move(&c->state, &states, DATA_CORE_SERVING);
+        coordinators_image(c, NULL);
         for (uint32_t i = 0; i < c->config->listeners_count; i++) {
             if (c->listening[i].accept.listener < 0)
                 continue;
@@ -419,6 +423,7 @@ void data_core_stop(struct data_core *c, struct msg *msg)
             io_cancel_accept(c->io, &at->accept);
     }
     fetch_unpark_all(c);
+    coordinators_stop(c);
     conns_close_all(&c->conns);
     op_init(&c->stop_op, data_core_logs_stopped);
     if (c->logs != NULL)

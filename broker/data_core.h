@@ -23,6 +23,7 @@
 
 struct node;
 struct fetch_sessions;
+struct coordinators;
 
 enum data_core_state {
     DATA_CORE_WAITING,  /* no metadata yet */
@@ -68,6 +69,7 @@ struct data_core {
     struct flows flows;
     struct pool reads; /* struct fetch_read: lent or under way */
     struct fetch_sessions *sessions;
+    struct coordinators *coordinators;         /* of groups */
     int64_t producer_id_next, producer_id_end; /* of this core's block */
     struct list room_waiters;                  /* produce legs that wait for log memory, in order */
     struct list parked;                        /* fetch legs that watch */

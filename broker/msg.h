@@ -10,6 +10,9 @@
  *   MSG_RECALL       data -> data: asks for a parked watch         flows
  *   MSG_PARTS        data -> data: lookups and admin by partition  flows
  *   MSG_PARTS_FREE   data -> data: what the owner made is not needed flows
+ *   MSG_GROUP        data -> data: asks coordinators; may be held  flows
+ *   MSG_GROUP_RECALL data -> data: who asked is gone, let it go    flows
+ *   MSG_GROUP_FREE   data -> data: what the owner made is not needed flows
  *   MSG_CONTROL      data -> control: one admin call               flows
  *   MSG_CONTROL_FREE data -> control: its answer has been encoded  flows
  *   MSG_STARTED      data -> control: this core's reactor runs     1
@@ -36,6 +39,12 @@ enum msg_kind {
     MSG_PARTS_HOME,
     MSG_PARTS_FREE,
     MSG_PARTS_FREE_HOME,
+    MSG_GROUP,
+    MSG_GROUP_HOME,
+    MSG_GROUP_RECALL,
+    MSG_GROUP_RECALL_HOME,
+    MSG_GROUP_FREE,
+    MSG_GROUP_FREE_HOME,
     MSG_CONTROL,
     MSG_CONTROL_HOME,
     MSG_CONTROL_FREE,

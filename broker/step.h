@@ -24,6 +24,12 @@ void parts_leg_arrived(struct data_core *core, struct msg *msg);
 void parts_leg_home(struct data_core *core, struct msg *msg);
 void parts_free_arrived(struct data_core *core, struct msg *msg);
 void parts_free_home(struct data_core *core, struct msg *msg);
+void group_leg_arrived(struct data_core *core, struct msg *msg);
+void group_leg_home(struct data_core *core, struct msg *msg);
+void group_recall_arrived(struct data_core *core, struct msg *msg);
+void group_recall_home(struct data_core *core, struct msg *msg);
+void group_free_arrived(struct data_core *core, struct msg *msg);
+void group_free_home(struct data_core *core, struct msg *msg);
 void control_call_home(struct data_core *core, struct msg *msg);
 void control_free_home(struct data_core *core, struct msg *msg);
 

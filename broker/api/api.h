@@ -46,5 +46,16 @@ void get_telemetry_subscriptions_start(struct flow *f, struct wire_reader *body)
 void push_telemetry_start(struct flow *f, struct wire_reader *body);
 void list_config_resources_start(struct flow *f, struct wire_reader *body);
 void describe_topic_partitions_start(struct flow *f, struct wire_reader *body);
+void offset_commit_start(struct flow *f, struct wire_reader *body);
+void offset_fetch_start(struct flow *f, struct wire_reader *body);
+void find_coordinator_start(struct flow *f, struct wire_reader *body);
+void join_group_start(struct flow *f, struct wire_reader *body);
+void heartbeat_start(struct flow *f, struct wire_reader *body);
+void leave_group_start(struct flow *f, struct wire_reader *body);
+void sync_group_start(struct flow *f, struct wire_reader *body);
+void describe_groups_start(struct flow *f, struct wire_reader *body);
+void list_groups_start(struct flow *f, struct wire_reader *body);
+void delete_groups_start(struct flow *f, struct wire_reader *body);
+void offset_delete_start(struct flow *f, struct wire_reader *body);
 
 #endif

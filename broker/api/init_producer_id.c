@@ -5,7 +5,7 @@
  *   block has ids ─▶ answer at once        block empty ─▶ wait ─▶ one AllocateProducerIds for all
  *
  * Requests with a transactional id belong to a transaction coordinator; there is none, and
- * FindCoordinator is not advertised, so clients stop before they come here. */
+ * FindCoordinator says so, so clients stop before they come here. */
 #include "broker/api/api.h"
 #include "broker/api/call.h"
 #include "broker/data_core.h"

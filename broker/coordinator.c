@@ -1,0 +1,698 @@
+/* Drives the groups of one partition of __consumer_offsets, see broker/group.
+ *
+ *   image: the partition is here ─▶ LOADING ─ its log, piece by piece ─▶ ACTIVE ─▶ (topic deleted)
+ * GONE └──────── disk or memory ──────────┴─▶ FAILED
+ *
+ *   call ─▶ step ─▶ records ─▶ batches ─▶ log_append ─ durable ─▶ answers
+ *                   answers wait behind the last batch there is ────┘
+ *
+ * A step changes memory at once, so everything answered after it may tell of it: every answer waits
+ * until all batches made before it are durable, as Kafka's coordinator runtime does. Since all
+ * appends of a turn leave with one write, that costs one write, not one each.
+ *
+ * Invariants
+ *  1. Batches are appended in the order in which they were made, and answers leave in that order.
+ *  2. While a batch waits for room in the log, no call is stepped; timers still are: their records
+ *     queue up behind it.
+ *  3. A coordinator is freed when nothing of it is in the log's hands: appends, the read.
+ *  4. One partition of a core is loaded at a time, a piece per turn: the others are served.
+ *
+ * Failure modes: an append that fails means that memory and disk differ. The groups are dropped and
+ * everybody is sent to look for another coordinator (NOT_COORDINATOR); after a restart the log
+ * decides. A full disk: what was changed waits, new calls are refused with COORDINATOR_NOT_
+ * AVAILABLE, which clients retry. */
+#include "broker/coordinator.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "broker/data_core.h"
+#include "core/assert.h"
+#include "proto/gen/list_groups.h"
+#include "proto/record.h"
+
+#define LOAD_READ_BYTES (256u << 10)
+#define LOAD_EMPTY_MAX  64u /* partitions without a record that are loaded in one turn */
+#define BATCH_BYTES_MIN 4096
+#define FULL_DISK_REST  NS_PER_S
+#define UNPACKED_MAX    BATCH_UNPACKED_BYTES_DEFAULT
+
+enum coordinator_state {
+    COORDINATOR_LOADING,
+    COORDINATOR_ACTIVE,
+    COORDINATOR_FAILED,
+    COORDINATOR_GONE,
+    COORDINATOR_STATES
+};
+
+static const char *const coordinator_state_names[] = {"loading", "active", "failed", "gone"};
+static const struct state_table coordinator_states = {
+    .name = "coordinator",
+    .names = coordinator_state_names,
+    .states_count = COORDINATOR_STATES,
+    .allowed = {[COORDINATOR_LOADING] =
+                    1u << COORDINATOR_ACTIVE | 1u << COORDINATOR_FAILED | 1u << COORDINATOR_GONE,
+                [COORDINATOR_ACTIVE] = 1u << COORDINATOR_FAILED | 1u << COORDINATOR_GONE,
+                [COORDINATOR_FAILED] = 1u << COORDINATOR_GONE},
+};
+
+struct coordinator {
+    struct list link; /* coordinators.all */
+    struct list load; /* coordinators.loading */
+    struct data_core *core;
+    struct uuid topic_id;
+    int32_t partition;
+    struct state state;
+    struct group_shard shard;
+    struct list batches; /* oldest first; the first started_count are in the log's hands */
+    uint32_t started_count;
+    struct list held; /* calls that came while a batch waits for room */
+    struct log_room_waiter room;
+    bool waits_for_room;
+    struct timer rest; /* the disk is full */
+    struct log_read read;
+    bool reading;
+    int64_t load_at, load_end;
+};
+
+struct coordinator_batch {
+    struct list link;
+    struct coordinator *of;
+    struct log_append append;
+    struct list answers; /* calls that tell of it, or of what was before it */
+    uint8_t *bytes;      /* until it is appended */
+    uint32_t size, room;
+    bool durable;
+};
+
+struct coordinators {
+    struct list all, loading;
+    struct map by_partition; /* of the topic that is; key: coordinator.partition */
+    struct timer load_timer;
+    bool stopping;
+    uint64_t appended_batches, appended_records;
+};
+
+static void coordinator_drain(struct coordinator *c);
+static void coordinator_fail(struct coordinator *c, const char *why);
+static void load_turn(struct timer *t);
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+int coordinators_start(struct data_core *core)
+{
+    struct coordinators *all = mem_zalloc(&core->mem, sizeof(*all));
+    if (all == NULL)
+        return -ENOMEM;
+    list_init(&all->all);
+    list_init(&all->loading);
+    map_init(&all->by_partition, &core->mem, io_random(core->io));
+    timer_init(&all->load_timer, load_turn);
+    core->coordinators = all;
+    return 0;
+}
+
+static struct coordinator *coordinator_find(const struct data_core *core, struct uuid topic_id,
+                                            int32_t partition)
+{
+    struct coordinator *c =
+        map_get(&core->coordinators->by_partition, &partition, sizeof(partition));
+    return c != NULL && uuid_equal(c->topic_id, topic_id) ? c : NULL;
+}
+
+static uint64_t coordinator_random(void *context)
+{
+    struct coordinator *c = context;
+    return io_random(c->core->io);
+}
+
+static void coordinator_changed(struct group_shard *s)
+{
+    coordinator_drain(s->context);
+}
+
+static void coordinator_set_batch_bytes(struct coordinator *c, const struct topic_config *config)
+{
+    c->shard.batch_bytes_max = (uint32_t)MAX(config->max_message_bytes, BATCH_BYTES_MIN);
+}
+
+static void coordinator_roomy(struct log_room_waiter *w);
+static void coordinator_rested(struct timer *t);
+
+static void coordinator_open(struct data_core *core, const struct topic_image *t, int32_t partition)
+{
+    struct coordinators *all = core->coordinators;
+    struct coordinator *c = mem_zalloc(&core->mem, sizeof(*c));
+    if (c == NULL)
+        goto lost;
+    c->partition = partition;
+    if (map_put(&all->by_partition, &c->partition, sizeof(c->partition), c) != 0)
+        goto lost;
+    c->core = core;
+    c->topic_id = t->id;
+    list_init(&c->link);
+    list_init(&c->load);
+    list_init(&c->batches);
+    list_init(&c->held);
+    list_init(&c->room.link);
+    c->room.fire = coordinator_roomy;
+    timer_init(&c->rest, coordinator_rested);
+    c->shard = (struct group_shard){.mem = &core->mem,
+                                    .wheel = &core->wheel,
+                                    .now_ns = io_now_pointer(core->io),
+                                    .wall_ms = io_wall_pointer(core->io),
+                                    .config = core->config,
+                                    .random = coordinator_random,
+                                    .changed = coordinator_changed,
+                                    .context = c};
+    coordinator_set_batch_bytes(c, &t->config);
+    group_shard_init(&c->shard, io_random(core->io));
+    const struct log *l = log_find(core->logs, t->id, partition);
+    c->load_at = l != NULL ? log_start_offset(l) : 0;
+    c->load_end = l != NULL ? log_end_offset(l) : 0;
+    list_push_back(&all->all, &c->link);
+    list_push_back(&all->loading, &c->load);
+    if (!timer_armed(&all->load_timer))
+        timer_arm(&core->wheel, &all->load_timer, io_now_ns(core->io));
+    return;
+lost: /* its groups have no coordinator until a restart */
+    mem_free(&core->mem, c, sizeof(*c));
+    trace_line(&core->trace, TRACE_API, TRACE_ERROR,
+               "no memory for the groups of %s-%d: raise "
+               "torc.memory",
+               GROUP_TOPIC, partition);
+}
+
+/* ---- letting go ------------------------------------------------------------------------------ */
+
+static void batch_free(struct coordinator_batch *b)
+{
+    struct mem *mem = &b->of->core->mem;
+    assert(list_empty(&b->answers));
+    list_remove(&b->link);
+    mem_free(mem, b->bytes, b->room);
+    mem_free(mem, b, sizeof(*b));
+}
+
+/* Invariant 3. */
+static void coordinator_maybe_free(struct coordinator *c)
+{
+    if (c->state.now != COORDINATOR_GONE || c->started_count > 0 || c->reading)
+        return;
+    assert(list_empty(&c->batches) && list_empty(&c->held));
+    list_remove(&c->link);
+    mem_free(&c->core->mem, c, sizeof(*c));
+}
+
+static void answers_refuse(struct list *answers, enum kafka_error error)
+{
+    struct list *l;
+    while ((l = list_pop_front(answers)) != NULL) {
+        struct group_call *call = container_of(l, struct group_call, link);
+        group_call_refuse(call, error);
+        group_call_answered(call);
+    }
+}
+
+static void answers_leave(struct list *answers)
+{
+    struct list *l;
+    while ((l = list_pop_front(answers)) != NULL)
+        group_call_answered(container_of(l, struct group_call, link));
+}
+
+/* Everybody is sent away; nothing is appended any more. */
+static void coordinator_drop(struct coordinator *c, enum coordinator_state state)
+{
+    bool open = c->state.now == COORDINATOR_LOADING || c->state.now == COORDINATOR_ACTIVE;
+    state_move(&c->state, &coordinator_states, (uint8_t)state);
+    if (open) {
+        group_shard_close(&c->shard, KE_NOT_COORDINATOR);
+        answers_leave(&c->shard.update.answered);
+    }
+    answers_refuse(&c->held, KE_NOT_COORDINATOR);
+    list_remove(&c->load);
+    list_remove(&c->room.link);
+    timer_cancel(&c->core->wheel, &c->rest);
+    uint32_t started = c->started_count;
+    LIST_EACH(l, &c->batches)
+    {
+        struct coordinator_batch *b = container_of(l, struct coordinator_batch, link);
+        answers_refuse(&b->answers, KE_NOT_COORDINATOR);
+        if (started > 0)
+            started--; /* the log has it */
+        else
+            batch_free(b);
+    }
+}
+
+static void coordinator_fail(struct coordinator *c, const char *why)
+{
+    if (c->state.now != COORDINATOR_LOADING && c->state.now != COORDINATOR_ACTIVE)
+        return;
+    trace_line(&c->core->trace, TRACE_API, TRACE_ERROR, "the groups of %s-%d are offline: %s",
+               GROUP_TOPIC, c->partition, why);
+    coordinator_drop(c, COORDINATOR_FAILED);
+}
+
+static void coordinator_close(struct coordinator *c)
+{
+    struct coordinators *all = c->core->coordinators;
+    if (map_get(&all->by_partition, &c->partition, sizeof(c->partition)) == c)
+        (void)map_remove(&all->by_partition, &c->partition, sizeof(c->partition));
+    coordinator_drop(c, COORDINATOR_GONE);
+    coordinator_maybe_free(c);
+}
+
+/* ---- append ---------------------------------------------------------------------------------- */
+
+static void batch_done(struct log_append *a)
+{
+    struct coordinator_batch *b = container_of(a, struct coordinator_batch, append);
+    struct coordinator *c = b->of;
+    assert(c->started_count > 0);
+    b->durable = true;
+    if (a->error != KE_NONE)
+        coordinator_fail(c, "an append failed");
+    LIST_EACH(l, &c->batches)
+    {
+        struct coordinator_batch *first = container_of(l, struct coordinator_batch, link);
+        if (!first->durable)
+            break;
+        answers_leave(&first->answers);
+        c->started_count--;
+        batch_free(first);
+    }
+    coordinator_maybe_free(c);
+}
+
+/* false: not now. */
+static bool batch_start(struct coordinator *c, struct coordinator_batch *b)
+{
+    struct data_core *core = c->core;
+    struct log *l = log_find(core->logs, c->topic_id, c->partition);
+    if (l == NULL || log_status(l) != KE_NONE) {
+        coordinator_fail(c, "its log is offline");
+        return false;
+    }
+    if (!log_core_has_room(core->logs)) {
+        log_core_await_room(core->logs, &c->room);
+        return false;
+    }
+    b->append = (struct log_append){.records = b->bytes,
+                                    .records_size = b->size,
+                                    .origin = LOG_ORIGIN_COORDINATOR,
+                                    .done = batch_done};
+    if (!log_append(l, &b->append)) {
+        if (log_status(l) != KE_NONE || b->append.error != KE_KAFKA_STORAGE_ERROR)
+            coordinator_fail(c, kafka_error_name(b->append.error));
+        else /* the disk is full */
+            timer_arm(&core->wheel, &c->rest, io_now_ns(core->io) + FULL_DISK_REST);
+        return false;
+    }
+    mem_free(&core->mem, b->bytes, b->room);
+    b->bytes = NULL;
+    b->room = 0;
+    c->started_count++;
+    core->coordinators->appended_batches++;
+    return true;
+}
+
+static bool coordinator_waits(const struct coordinator *c)
+{
+    return !list_empty(&c->room.link) || timer_armed(&c->rest);
+}
+
+static void coordinator_push(struct coordinator *c)
+{
+    uint32_t started = c->started_count;
+    LIST_EACH(l, &c->batches)
+    {
+        if (started > 0) {
+            started--;
+            continue;
+        }
+        if (coordinator_waits(c) ||
+            !batch_start(c, container_of(l, struct coordinator_batch, link)))
+            return;
+    }
+}
+
+static void coordinator_go_on(struct coordinator *c)
+{
+    coordinator_push(c);
+    while (c->state.now == COORDINATOR_ACTIVE && !coordinator_waits(c) && !list_empty(&c->held)) {
+        struct list *l = list_pop_front(&c->held);
+        group_shard_call(&c->shard, container_of(l, struct group_call, link));
+        coordinator_drain(c);
+    }
+}
+
+static void coordinator_roomy(struct log_room_waiter *w)
+{
+    list_remove(&w->link);
+    coordinator_go_on(container_of(w, struct coordinator, room));
+}
+
+static void coordinator_rested(struct timer *t)
+{
+    coordinator_go_on(container_of(t, struct coordinator, rest));
+}
+
+/* ---- what a step has left -------------------------------------------------------------------- */
+
+static struct coordinator_batch *batch_make(struct coordinator *c, uint32_t room)
+{
+    struct coordinator_batch *b = mem_zalloc(&c->core->mem, sizeof(*b));
+    uint8_t *bytes = mem_alloc(&c->core->mem, room);
+    if (b == NULL || bytes == NULL) {
+        mem_free(&c->core->mem, b, sizeof(*b));
+        mem_free(&c->core->mem, bytes, room);
+        return NULL;
+    }
+    b->of = c;
+    b->bytes = bytes;
+    b->room = room;
+    list_init(&b->answers);
+    list_init(&b->link);
+    list_push_back(&c->batches, &b->link);
+    return b;
+}
+
+/* As many of the records as a batch may have; *from is the first that is left. */
+static bool batch_fill(struct coordinator *c, struct list **from)
+{
+    struct group_update *u = &c->shard.update;
+    uint32_t room = (uint32_t)MIN(u->records_bytes + BATCH_HEADER_SIZE, c->shard.batch_bytes_max);
+    struct coordinator_batch *b = batch_make(c, room);
+    if (b == NULL)
+        return false;
+    struct batch_builder builder;
+    struct batch_header header = batch_header_plain(0);
+    batch_builder_init(&builder, b->bytes, room, &header);
+    struct list *at = *from;
+    for (; at != &u->records; at = at->next) {
+        const struct group_record *r = container_of(at, struct group_record, link);
+        if (!batch_builder_add(&builder, *c->shard.wall_ms, r->key, r->value, NULL, 0))
+            break;
+        c->core->coordinators->appended_records++;
+    }
+    assert(at != *from); /* a record larger than a batch is not made: record.c */
+    *from = at;
+    b->size = batch_builder_finish(&builder);
+    return true;
+}
+
+static void coordinator_drain(struct coordinator *c)
+{
+    struct group_update *u = &c->shard.update;
+    for (struct list *at = u->records.next; at != &u->records;) {
+        if (!batch_fill(c, &at)) {
+            answers_refuse(&u->answered, KE_NOT_COORDINATOR);
+            coordinator_fail(c, "no memory: raise torc.memory");
+            return;
+        }
+    }
+    group_update_taken(&c->shard);
+    if (list_empty(&c->batches)) {
+        answers_leave(&u->answered);
+    } else {
+        struct list *last = c->batches.prev;
+        list_splice_back(&container_of(last, struct coordinator_batch, link)->answers,
+                         &u->answered);
+    }
+    coordinator_push(c);
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+/* What a coordinator in this state says to everybody; KE_NONE: ask it. */
+static enum kafka_error coordinator_says(const struct coordinator *c)
+{
+    if (c == NULL || c->state.now == COORDINATOR_FAILED || c->core->coordinators->stopping)
+        return KE_NOT_COORDINATOR;
+    if (c->state.now == COORDINATOR_LOADING)
+        return KE_COORDINATOR_LOAD_IN_PROGRESS;
+    return timer_armed(&c->rest) ? KE_COORDINATOR_NOT_AVAILABLE : KE_NONE;
+}
+
+void coordinator_call(struct data_core *core, struct uuid topic_id, int32_t partition,
+                      struct group_call *call)
+{
+    struct coordinator *c = coordinator_find(core, topic_id, partition);
+    enum kafka_error error = coordinator_says(c);
+    if (error != KE_NONE) {
+        group_call_refuse(call, error);
+        group_call_answered(call);
+        return;
+    }
+    list_init(&call->link);
+    if (coordinator_waits(c) || !list_empty(&c->held)) {
+        list_push_back(&c->held, &call->link);
+        return;
+    }
+    group_shard_call(&c->shard, call);
+    coordinator_drain(c);
+}
+
+void coordinators_list(struct data_core *core, struct group_call *call)
+{
+    const struct list_groups_response *r = call->response;
+    LIST_EACH(l, &core->coordinators->all)
+    {
+        struct coordinator *c = container_of(l, struct coordinator, link);
+        if (c->state.now == COORDINATOR_LOADING) {
+            group_call_refuse(call, KE_COORDINATOR_LOAD_IN_PROGRESS);
+            break;
+        }
+        if (c->state.now != COORDINATOR_ACTIVE)
+            continue; /* its groups are not ours to list */
+        group_shard_call(&c->shard, call);
+        list_remove(&call->link); /* out of update.answered: the next one goes on with it */
+        if (r->error_code != KE_NONE)
+            break;
+    }
+    group_call_answered(call);
+}
+
+void coordinator_abandon(struct data_core *core, struct uuid topic_id, int32_t partition,
+                         struct group_call *call)
+{
+    struct coordinator *c = coordinator_find(core, topic_id, partition);
+    if (c == NULL || c->state.now != COORDINATOR_ACTIVE)
+        return;
+    group_shard_abandon(&c->shard, call);
+    coordinator_drain(c);
+}
+
+/* ---- load ------------------------------------------------------------------------------------ */
+
+static bool load_batch(struct coordinator *c, const uint8_t *batch, const struct batch_header *h)
+{
+    struct group_shard *s = &c->shard;
+    int64_t producer_id = batch_has(h, BATCH_TRANSACTIONAL) ? h->producer_id : -1;
+    if (batch_has(h, BATCH_CONTROL)) {
+        enum batch_control type;
+        int32_t coordinator_epoch;
+        if (!batch_read_control(batch, h->size, &type, &coordinator_epoch) ||
+            (type != BATCH_CONTROL_COMMIT && type != BATCH_CONTROL_ABORT))
+            return true;
+        return group_shard_replay_end(s, h->producer_id, type == BATCH_CONTROL_COMMIT);
+    }
+    struct record_iter it;
+    struct record r;
+    if (record_open(c->core->compress, batch, h, UNPACKED_MAX, &it) != COMPRESS_OK)
+        return false;
+    while (record_next(&it, &r)) {
+        int64_t offset = h->base_offset + r.offset_delta;
+        if (offset >= c->load_at && !group_shard_replay(s, offset, producer_id, r.key, r.value))
+            return false;
+    }
+    return !it.malformed;
+}
+
+/* What a read has brought, in one piece. */
+static bool load_bytes(struct coordinator *c, const uint8_t *bytes, uint32_t size)
+{
+    struct batch_iter it;
+    struct batch_header h;
+    const uint8_t *batch;
+    batch_iter_init(&it, bytes, size);
+    while (batch_next(&it, &batch, &h)) {
+        if (!load_batch(c, batch, &h))
+            return false;
+        c->load_at = MAX(c->load_at, batch_last_offset(&h) + 1);
+    }
+    return it.stopped == BATCH_WHOLE;
+}
+
+static bool load_pieces(struct coordinator *c)
+{
+    const struct log_read *r = &c->read;
+    if (r->bytes == 0) { /* nothing is left below the end: what was there has been compacted */
+        c->load_at = c->load_end;
+        return true;
+    }
+    uint8_t *bytes = mem_alloc(&c->core->mem, r->bytes);
+    if (bytes == NULL)
+        return false;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < r->pieces_count; i++) {
+        memcpy(bytes + at, r->pieces[i].data, r->pieces[i].size);
+        at += r->pieces[i].size;
+    }
+    assert(at == r->bytes);
+    bool loaded = load_bytes(c, bytes, at);
+    mem_free(&c->core->mem, bytes, r->bytes);
+    return loaded;
+}
+
+static void load_came(struct coordinator *c)
+{
+    bool taken = c->read.error == KE_NONE && c->state.now == COORDINATOR_LOADING && load_pieces(c);
+    enum kafka_error error = c->read.error;
+    if (error == KE_NONE)
+        log_read_release(c->core->logs, &c->read);
+    if (!taken)
+        coordinator_fail(c, error != KE_NONE ? kafka_error_name(error)
+                                             : "its log cannot be understood, or no memory");
+}
+
+static void load_done(struct log_read *read)
+{
+    struct coordinator *c = container_of(read, struct coordinator, read);
+    struct coordinators *all = c->core->coordinators;
+    c->reading = false;
+    load_came(c);
+    if (!timer_armed(&all->load_timer))
+        timer_arm(&c->core->wheel, &all->load_timer, io_now_ns(c->core->io));
+    coordinator_maybe_free(c);
+}
+
+/* One piece. true: go on with this one at once, or with the next when it has left the list. */
+static bool load_step(struct coordinator *c)
+{
+    struct data_core *core = c->core;
+    struct log *l = log_find(core->logs, c->topic_id, c->partition);
+    if (l == NULL || log_status(l) != KE_NONE) {
+        coordinator_fail(c, "its log is offline");
+        return true;
+    }
+    if (c->load_at >= c->load_end) {
+        list_remove(&c->load);
+        state_move(&c->state, &coordinator_states, COORDINATOR_ACTIVE);
+        group_shard_loaded(&c->shard);
+        coordinator_drain(c);
+        return true;
+    }
+    c->read = (struct log_read){.offset = MAX(c->load_at, log_start_offset(l)),
+                                .max_bytes = LOAD_READ_BYTES,
+                                .whole_first_batch = true,
+                                .isolation = LOG_READ_END,
+                                .done = load_done};
+    c->reading = true;
+    if (log_read(l, &c->read)) {
+        c->reading = false;
+        load_came(c);
+        timer_arm(&core->wheel, &core->coordinators->load_timer, io_now_ns(core->io));
+    }
+    return false;
+}
+
+static void load_turn(struct timer *t)
+{
+    struct coordinators *all = container_of(t, struct coordinators, load_timer);
+    for (uint32_t i = 0; i < LOAD_EMPTY_MAX && !list_empty(&all->loading); i++) {
+        struct coordinator *c = container_of(list_first(&all->loading), struct coordinator, load);
+        if (c->reading || !load_step(c))
+            return;
+    }
+    if (!list_empty(&all->loading)) {
+        struct data_core *core =
+            container_of(list_first(&all->loading), struct coordinator, load)->core;
+        timer_arm(&core->wheel, t, io_now_ns(core->io));
+    }
+}
+
+/* ---- the world ------------------------------------------------------------------------------- */
+
+static bool topic_is_ours(const struct topic_image *t)
+{
+    return t != NULL && strcmp(t->name, GROUP_TOPIC) == 0;
+}
+
+static void coordinators_follow(struct data_core *core, const struct topic_image *t)
+{
+    for (uint32_t i = 0; i < t->partitions_count; i++) {
+        const struct partition_image *p = &t->partitions[i];
+        struct coordinator *c = coordinator_find(core, t->id, p->index);
+        bool here = p->leader == core->config->node_id &&
+                    core_same(partition_owner(t->id, p->index, core->cores_count), core->id);
+        if (here && c == NULL)
+            coordinator_open(core, t, p->index);
+        else if (here)
+            coordinator_set_batch_bytes(c, &t->config);
+        else if (c != NULL)
+            coordinator_close(c);
+    }
+}
+
+static void coordinators_topic_gone(struct data_core *core, const struct topic_image *t)
+{
+    struct wire_string name = {t->name, (int32_t)t->name_size};
+    LIST_EACH(l, &core->coordinators->all)
+    {
+        struct coordinator *c = container_of(l, struct coordinator, link);
+        if (uuid_equal(c->topic_id, t->id)) {
+            if (c->state.now != COORDINATOR_GONE)
+                coordinator_close(c);
+        } else if (c->state.now == COORDINATOR_ACTIVE) {
+            group_shard_topic_deleted(&c->shard, name, 0);
+            coordinator_drain(c);
+        }
+    }
+}
+
+void coordinators_image(struct data_core *core, const struct image_delta *delta)
+{
+    if (core->coordinators->stopping)
+        return;
+    for (uint32_t i = 0; delta != NULL && i < delta->changes_count; i++) {
+        const struct image_change *change = &delta->changes[i];
+        if (change->kind == IMAGE_TOPIC && change->topic.after == NULL)
+            coordinators_topic_gone(core, change->topic.before);
+    }
+    const struct topic_image *t =
+        image_topic_by_name(&core->image, GROUP_TOPIC, sizeof(GROUP_TOPIC) - 1);
+    if (topic_is_ours(t))
+        coordinators_follow(core, t);
+}
+
+void coordinators_stop(struct data_core *core)
+{
+    if (core->coordinators == NULL)
+        return;
+    core->coordinators->stopping = true;
+    LIST_EACH(l, &core->coordinators->all)
+    {
+        struct coordinator *c = container_of(l, struct coordinator, link);
+        if (c->state.now != COORDINATOR_GONE)
+            coordinator_close(c);
+    }
+    timer_cancel(&core->wheel, &core->coordinators->load_timer);
+}
+
+void coordinators_stats(const struct data_core *core, struct coordinators_stats *stats)
+{
+    const struct coordinators *all = core->coordinators;
+    *stats = (struct coordinators_stats){.appended_batches = all->appended_batches,
+                                         .appended_records = all->appended_records};
+    LIST_EACH(l, &all->all)
+    {
+        const struct coordinator *c = container_of(l, struct coordinator, link);
+        stats->loaded += c->state.now == COORDINATOR_ACTIVE;
+        stats->loading += c->state.now == COORDINATOR_LOADING;
+        stats->failed += c->state.now == COORDINATOR_FAILED;
+        stats->groups += c->shard.groups.count;
+    }
+}
