@@ -268,7 +268,7 @@ struct log_producer {
     int32_t coordinator_epoch;
     int64_t txn_start_offset; /* -1: none */
 };
-/* DescribeProducers, in producer id order: calls visit for each active producer. */
+/* DescribeProducers: calls visit for each active producer, in no order that means anything. */
 void log_producers(const struct log *l, void (*visit)(void *context, const struct log_producer *p),
                    void *context);
 

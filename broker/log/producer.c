@@ -42,6 +42,7 @@ struct producer {
     int32_t coordinator_epoch;
     int64_t txn_start; /* NO_OFFSET: no open transaction */
     int64_t last_timestamp;
+    int64_t seen_ms; /* wall clock when it last wrote, or was loaded */
     struct list ongoing;
     struct producer_batch batches[PRODUCER_BATCHES];
 };
@@ -200,6 +201,7 @@ static struct producer *producer_make(struct log *l, int64_t id)
     p->coordinator_epoch = NO_EPOCH;
     p->txn_start = NO_OFFSET;
     p->last_timestamp = NO_TIMESTAMP;
+    p->seen_ms = io_wall_ms(l->core->io);
     list_init(&p->ongoing);
     return p;
 }
@@ -278,6 +280,7 @@ static void producer_end_txn(struct log *l, struct producer *p, const struct bat
     producer_set_epoch(p, h->producer_epoch);
     p->coordinator_epoch = change->coordinator_epoch;
     p->last_timestamp = h->max_timestamp;
+    p->seen_ms = io_wall_ms(l->core->io);
     if (p->txn_start == NO_OFFSET) { /* nothing was open here: the marker is only written */
         mem_free(l->core->mem, change->txn, sizeof(*change->txn));
         change->txn = NULL;
@@ -309,6 +312,7 @@ void producer_apply(struct log *l, const struct batch_header *h, struct producer
         return;
     }
     producer_set_epoch(p, h->producer_epoch);
+    p->seen_ms = io_wall_ms(l->core->io);
     producer_add_batch(p, (struct producer_batch){
                               .last_sequence = batch_last_sequence(h),
                               .offset_delta = h->last_offset_delta,
@@ -375,16 +379,13 @@ void producers_expire(struct log *l)
     struct producer *p;
     if (l->producers == NULL)
         return;
-    /* Removing moves slots: begin again after each, one pass per producer at most. */
-    for (uint32_t rounds = l->producers->by_id.count; rounds > 0; rounds--) {
-        while ((p = map_next(&l->producers->by_id, &at)) != NULL)
-            if (p->txn_start == NO_OFFSET &&
-                now_ms - p->last_timestamp >= l->core->config.producer_expiration_ms)
-                break;
-        if (p == NULL)
-            return;
+    while ((p = map_next(&l->producers->by_id, &at)) != NULL) {
+        /* Not by timestamps alone: who writes old records now is not gone. */
+        int64_t last_ms = MAX(p->last_timestamp, p->seen_ms);
+        if (p->txn_start != NO_OFFSET || now_ms - last_ms < l->core->config.producer_expiration_ms)
+            continue;
         producer_forget(l, p);
-        at = 0;
+        at--; /* removal moves the next one into this slot */
     }
 }
 
@@ -393,27 +394,18 @@ void producers_expire(struct log *l)
 void log_producers(const struct log *l, void (*visit)(void *context, const struct log_producer *p),
                    void *context)
 {
-    int64_t above = -1;
-    uint32_t left = l->producers == NULL ? 0 : l->producers->by_id.count;
-    for (; left > 0; left--) { /* by selection: rare, and needs no memory */
-        const struct producer *p, *next = NULL;
-        uint32_t at = 0;
-        while ((p = map_next(&l->producers->by_id, &at)) != NULL)
-            if (p->id > above && (next == NULL || p->id < next->id))
-                next = p;
-        assert(next != NULL);
-        above = next->id;
-        visit(context,
-              &(struct log_producer){
-                  .producer_id = next->id,
-                  .producer_epoch = next->epoch,
-                  .last_sequence =
-                      next->count == 0 ? NO_SEQUENCE : next->batches[next->count - 1].last_sequence,
-                  .last_timestamp = next->last_timestamp,
-                  .coordinator_epoch = next->coordinator_epoch,
-                  .txn_start_offset = next->txn_start,
-              });
-    }
+    const struct producer *p;
+    uint32_t at = 0;
+    while (l->producers != NULL && (p = map_next(&l->producers->by_id, &at)) != NULL)
+        visit(context, &(struct log_producer){
+                           .producer_id = p->id,
+                           .producer_epoch = p->epoch,
+                           .last_sequence =
+                               p->count == 0 ? NO_SEQUENCE : p->batches[p->count - 1].last_sequence,
+                           .last_timestamp = p->last_timestamp,
+                           .coordinator_epoch = p->coordinator_epoch,
+                           .txn_start_offset = p->txn_start,
+                       });
 }
 
 /* ---- snapshots ------------------------------------------------------------------------------- */

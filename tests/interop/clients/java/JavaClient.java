@@ -300,8 +300,8 @@ public final class JavaClient {
                 .offset() == 199, "listOffsets max timestamp");
             expect(get(admin.describeLogDirs(List.of(1)).allDescriptions()).get(1).values()
                 .iterator().next().replicaInfos().containsKey(p), "describeLogDirs");
-            expect(get(admin.describeProducers(List.of(p)).all()).get(p).activeProducers().size()
-                == 1, "describeProducers");
+            var producers = get(admin.describeProducers(List.of(p)).all()).get(p).activeProducers();
+            expect(producers.size() == 1, "describeProducers: " + producers);
             expect(get(admin.deleteRecords(Map.of(new TopicPartition("java-admin", 0),
                 RecordsToDelete.beforeOffset(0))).all()) == null, "deleteRecords");
             adminRefusals(admin);
