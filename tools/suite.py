@@ -65,6 +65,8 @@ STEPS = [
          [PY, "tests/harness/schemas.py"], JAVA, ("tests/proto/compare_schemas.py",)),
     Step("interop/clients", "real clients write and read each other's records by partition",
          [PY, "tests/interop/clients/run.py"], (), BROKER, 400),
+    Step("interop/kill", "librdkafka's idempotent producers lose and repeat nothing over kills",
+         [PY, "tests/interop/kill/run.py"], (), BROKER, 300),
     Step("interop/compare", "the same requests to Apache Kafka: the same answers, field by field",
          [PY, "tests/interop/compare/run.py"], JAVA, BROKER, 300),
     Step("interop/tools", "Kafka's own tools answer as with Apache Kafka",

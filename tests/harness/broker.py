@@ -96,23 +96,30 @@ class Broker:
         if task.returncode:
             raise RuntimeError(f"kafka-storage format: {task.stdout}{task.stderr}")
 
-    def start(self, fresh=None):
+    def start(self):
         """Start and wait until it serves; returns self. Writes the configuration at first."""
+        self.launch()
+        return self.await_ready()
+
+    def launch(self):
+        """Start, and do not wait."""
         if not (self.folder / "server.properties").exists():
             self.configure()
         if self.kind == "kafka" and not (self.data / "meta.properties").exists():
             self.format()
-        begin = time.monotonic()
+        self.launched = time.monotonic()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT, cwd=self.folder)
+
+    def await_ready(self):
         while not answers(self.port):
-            if self.process.poll() is not None or time.monotonic() - begin > START_S:
+            if self.process.poll() is not None or time.monotonic() - self.launched > START_S:
                 end = "".join(self.log.read_text(errors="replace").splitlines(True)[-15:])
                 raise RuntimeError(f"{self.kind} did not start "
                                    f"(exit {self.process.poll()}), {self.log} ends with:\n{end}")
             time.sleep(0.002 if self.kind == "torc" else 0.05)
-        self.started_s = time.monotonic() - begin
+        self.started_s = time.monotonic() - self.launched
         return self
 
     def stop(self):
@@ -154,7 +161,7 @@ class Remote(Broker):
         self.kind, self.address, self.process = "address", address, None
         self.port = int(address.rpartition(":")[2])
 
-    def start(self, fresh=None):
+    def start(self):
         if not answers(self.port):
             raise RuntimeError(f"nothing answers at {self.address}")
         return self
@@ -173,7 +180,7 @@ class Place:
 
     def __init__(self, keep=False):
         base = os.environ.get("TORC_TEST_DIR")
-        self.folder, self.brokers, self.keep = Path(tempfile.mkdtemp(prefix="torc-", dir=base)), [], keep
+        self.folder, self.brokers, self.keep = Path(tempfile.mkdtemp(prefix="torc-test-", dir=base)), [], keep
 
     def broker(self, kind, name=None, **how):
         """A broker of a kind, as the head of this file says; not started yet."""

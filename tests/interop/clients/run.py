@@ -14,7 +14,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(TOP / "tests"))
-from harness import kafka  # noqa: E402
+from harness import kafka, venv  # noqa: E402
 from harness.batch import CODECS, read_batches  # noqa: E402
 from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
 from harness.report import Report, Skip  # noqa: E402
@@ -23,16 +23,8 @@ from interop.clients.dataset import PARTITIONS, expect  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 CACHE = kafka.CACHE
-LIMIT_S, INSTALL_S = 150, 300
+LIMIT_S = 150
 EVERY = ["none", "gzip", "snappy", "lz4", "zstd"]
-
-
-def install(*command, cwd=None):
-    task = subprocess.run(command, cwd=cwd, text=True, capture_output=True,
-                          stdin=subprocess.DEVNULL, timeout=INSTALL_S)
-    if task.returncode:
-        print(task.stdout[-2000:], task.stderr[-2000:])
-        raise Skip(f"'{' '.join(map(str, command[:4]))} ...' failed: is there a registry?")
 
 
 def need(*commands):
@@ -41,23 +33,9 @@ def need(*commands):
             raise Skip(f"no {command} on the PATH")
 
 
-def fresh(folder, source):
-    """Whether an installation must be made: none was made from this very list."""
-    mark = folder / source.name
-    return not mark.exists() or mark.read_text() != source.read_text()
-
-
 def python(program):
     """The command of a Python client, in a virtual environment with the pinned packages."""
-    def prepare():
-        venv, wanted = CACHE / "python", HERE / "requirements.txt"
-        if fresh(venv, wanted):
-            shutil.rmtree(venv, ignore_errors=True)
-            install(sys.executable, "-m", "venv", venv)
-            install(venv / "bin/pip", "install", "-q", "-r", wanted)
-            shutil.copy(wanted, venv)
-        return [venv / "bin/python", HERE / program]
-    return prepare
+    return lambda: [venv.python(), HERE / program]
 
 
 def kcat():
@@ -78,21 +56,20 @@ def go():
     modules = "go.mod" if int(version[1]) >= 21 else "go-1.19.mod"
     program = TOP / "build/test-go/client"
     program.parent.mkdir(parents=True, exist_ok=True)
-    install("go", "build", f"-modfile={modules}", "-o", program, ".", cwd=HERE / "go")
+    venv.install("go", "build", f"-modfile={modules}", "-o", program, ".", cwd=HERE / "go")
     return [program]
 
 
 def node():
     need("node", "npm")
     folder, wanted = CACHE / "node", HERE / "js/package.json"
-    if fresh(folder, wanted):
+    if venv.fresh(folder, wanted):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        (folder / "part.json").write_text(wanted.read_text())
         shutil.copy(wanted, folder / "package.json")
         try:
-            install("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts",
-                    "--no-package-lock", cwd=folder)
+            venv.install("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts",
+                         "--no-package-lock", cwd=folder)
         except Skip:
             (folder / "package.json").unlink()
             raise

@@ -23,13 +23,13 @@ EVEN = [
     (r"\bTopicId: \S+", "TopicId: ID"),
     (r"(Cluster ?I[dD]: +)\S+", r"\1ID"),
     (rf"(?m)^(\d+\s+){ID}", r"\1ID"),                          # a directory's
+    (r'"(avg_throughput|target_throughput)":[-\d.E]+', r'"\1":N'),
     (r"\b1[6-9]\d{11}\b", "TIME"),
     (r"(HighWatermark: +|Epoch: +|FinalizedVersionLevel: 4\S+ +Epoch: )\d+", r"\1N"),
     (r"(?m)^\s+at .*\n", ""),                                # a stack trace tells nothing of brokers
     (r"(?m)^(\d+\s+ID\s+)\d+", r"\1N"),                         # log end offset of the quorum
     (r"\d+ records sent, .*(records/sec).*", "figures"),
     (r"(?m)^[\d.]+ms? .*latency.*", "figures"),
-    (r'"(avg_throughput|target_throughput)":[-\d.]+', r'"\1":N'),
     (r"(connection to node |Connection to node )-?\d+ .*", r"\1N"),
 ]
 BATCHED = {"end offsets after load"}       # sums matter, the split over partitions is by chance
