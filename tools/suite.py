@@ -51,6 +51,9 @@ PY = sys.executable
 JAVA, BROKER = ("java", "javac", "mvn"), ("build/torc",)
 LOAD = "build/tests/crash/crash_load"
 STEPS = [
+    Step("build/torc", "build/torc as users build it, and the programs that tests use",
+         ["bash", "-c", "tools/build --no-install && ninja -C build"], ("meson", "ninja"),
+         limit_s=600),
     meson("unit/gcc-sanitized", "unit tests, gcc with ASan and UBSan", "build-asan", "unit",
           ["-Db_sanitize=address,undefined"],
           {"ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}),
@@ -75,6 +78,8 @@ STEPS = [
          [PY, "tests/crash/run.py"], (), (*BROKER, LOAD), 300),
     Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",
          [PY, "tests/abuse/run.py"], (), (*BROKER, LOAD), 300),
+    Step("run/proof", "what ./tools/run shows: write, read, kill, read again",
+         [PY, "tools/prove.py"], ("kcat",), BROKER, 200),
 ]
 
 
