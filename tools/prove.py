@@ -97,7 +97,7 @@ class Broker:
         """Does ApiVersions v0 get an answer?"""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
-                s.sendall(bytes.fromhex("0000000a001200000000000001ffff"))
+                s.sendall(bytes.fromhex("0000000a0012000000000001ffff"))
                 return len(s.recv(4)) == 4
         except OSError:
             return False

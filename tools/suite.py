@@ -50,9 +50,10 @@ def meson(name, what, folder, suite, options=(), env=None, limit_s=400, needs=()
 PY = sys.executable
 JAVA, BROKER = ("java", "javac", "mvn"), ("build/torc",)
 LOAD = "build/tests/crash/crash_load"
+ONE_PASSED = " && echo '# passed=1 failed=0 skipped=0'"  # for a command that only ends well or not
 STEPS = [
     Step("build/torc", "build/torc as users build it, and the programs that tests use",
-         ["bash", "-c", "tools/build --no-install && ninja -C build"], ("meson", "ninja"),
+         ["bash", "-c", "tools/build --no-install && ninja -C build" + ONE_PASSED], ("meson", "ninja"),
          limit_s=600),
     meson("unit/gcc-sanitized", "unit tests, gcc with ASan and UBSan", "build-asan", "unit",
           ["-Db_sanitize=address,undefined"],
@@ -79,7 +80,7 @@ STEPS = [
     Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",
          [PY, "tests/abuse/run.py"], (), (*BROKER, LOAD), 300),
     Step("run/proof", "what ./tools/run shows: write, read, kill, read again",
-         [PY, "tools/prove.py"], ("kcat",), BROKER, 200),
+         ["bash", "-c", "python3 tools/prove.py" + ONE_PASSED], ("kcat",), BROKER, 200),
 ]
 
 
