@@ -342,7 +342,7 @@ class Wal(CliTest):
         return crc, padded(head + struct.pack("<I", crc) + body, 4096)
 
     def file(self, *groups, start=100):
-        head = struct.pack("<IIQQQIIHH", 0x4c415754, 1, 9, start, 1 << 20, 0, 0, 0, 2)
+        head = struct.pack("<IIQQQIIHHII", 0x4c415754, 1, 9, start, 1 << 20, 0, 0, 0, 2, 0, 0)
         return padded(head + struct.pack("<I", crc32c(head)), 4096) + b"".join(groups)
 
     def test_shows_groups_and_entries_up_to_the_first_that_does_not_follow(self):
