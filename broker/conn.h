@@ -45,7 +45,7 @@ struct conn {
     uint64_t active_ns; /* last byte either way */
 
     struct io_recv recv;
-    bool ended; /* the peer will send no more; it may still listen */
+    bool ended;        /* the peer will send no more; it may still listen */
     uint8_t length[4]; /* the frame length being gathered */
     uint32_t length_have;
     uint8_t *frame; /* the frame being assembled; frame_have of frame_size bytes are there */

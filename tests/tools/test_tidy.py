@@ -48,8 +48,9 @@ class Case(unittest.TestCase):
             path.write_text(text)
 
     def run_tidy(self, *words):
+        env = {k: v for k, v in os.environ.items() if k != "CI"}  # these trees have no libraries
         task = subprocess.run([sys.executable, TOP / "tools/tidy", "--root", self.tree, *words],
-                              text=True, capture_output=True)
+                              text=True, capture_output=True, env=env)
         self.assertEqual(task.stderr, "")
         return task.returncode, re.findall(r"^      (\S+:\d+: .*)$", task.stdout, re.M)
 
