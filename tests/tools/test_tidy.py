@@ -4,6 +4,7 @@
 Every finding is compared whole, with its file and line, so that a rule that stops seeing, or sees
 too much, fails here.
 """
+import os
 import re
 import shutil
 import subprocess
