@@ -75,6 +75,8 @@ STEPS = [
          [PY, "tests/interop/compare/run.py"], JAVA, BROKER, 300),
     Step("interop/tools", "Kafka's own tools answer as with Apache Kafka",
          [PY, "tests/interop/tools/run.py"], JAVA, BROKER, 300),
+    Step("interop/groups", "consumer groups: answers as with Apache Kafka, and real members",
+         [PY, "tests/interop/groups/run.py"], JAVA, BROKER, 600),
     Step("crash/kill", "killed under load again and again: nothing acknowledged is lost",
          [PY, "tests/crash/run.py"], (), (*BROKER, LOAD), 300),
     Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",
