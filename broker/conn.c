@@ -18,9 +18,14 @@
  *     leaves); the connection closes when nothing of it is left.
  *  6. A connection is freed only when no op of it is armed and no flow of it is left.
  *
+ *  6. A request is started only when the answers before it have all but left (produce excepted), so
+ *     a peer that does not read holds one answer.
+ *
  * Failure modes: a bad frame length, an undecodable request, a send error, idle time: the
- * connection closes. No memory for a frame: it waits in `starved` until some flow has ended; if
- * nothing at all is under way on the core, it closes, for nothing would ever wake it. */
+ * connection closes. No memory for a frame: it waits in `starved` until there is some; if nothing
+ * at all is under way on the core, it closes, for nothing would ever wake it. A peer that takes
+ * nothing of its answer is closed after a minute; while others starve, after seconds, and so are
+ * those that began a frame and do not end it. */
 #include "broker/conn.h"
 
 #include <errno.h>
@@ -49,6 +54,8 @@ int conns_init(struct conns *c, struct data_core *core)
     list_init(&c->all);
     list_init(&c->dirty);
     list_init(&c->starved);
+    list_init(&c->assembling);
+    list_init(&c->sending);
     pool_init(&c->pool, &core->mem, sizeof(struct conn), CONNS_MAX);
     pool_init(&c->outgoing, &core->mem, sizeof(struct outgoing), OUTGOING_MAX);
     timer_init(&c->sweep, conns_sweep);
@@ -114,6 +121,8 @@ void conn_open(struct data_core *core, int fd, const struct io_address *peer, ui
     c->active_ns = io_now_ns(core->io);
     list_init(&c->dirty);
     list_init(&c->flows);
+    list_init(&c->assembling);
+    list_init(&c->stalling);
     list_push_back(&core->conns.all, &c->link);
     core->conns.count++;
     core->conns.accepted++;
@@ -129,12 +138,14 @@ static void conn_free(struct conn *c)
     assert(!c->recv.op.armed && c->out == NULL);
     assert(list_empty(&c->flows));
     if (c->frame != NULL)
-        mem_free(&core->mem, c->frame, c->frame_capacity);
+        conns_free_frame(&core->conns, c->frame, c->frame_capacity);
     if (c->stash != NULL)
         mem_free(&core->mem, c->stash, c->stash_size);
     io_socket_close(core->io, c->fd);
     list_remove(&c->dirty);
+    list_remove(&c->assembling);
     list_remove(&c->link);
+    assert(list_empty(&c->stalling));
     core->conns.count--;
     pool_release(&core->conns.pool, c);
 }
@@ -145,6 +156,18 @@ static void conn_mark(struct conn *c)
         list_push_back(&c->core->conns.dirty, &c->dirty);
 }
 
+/* What waits for something to happen need not wait longer; `only_polls`: the connection can still
+ * be answered, so only what may be answered early. */
+static void conn_abandon(struct conn *c, bool only_polls)
+{
+    LIST_EACH(l, &c->flows)
+    {
+        struct flow *f = container_of(l, struct flow, link);
+        if (f->stage.now == FLOW_RUNNING && f->abandon != NULL && (f->polls || !only_polls))
+            f->abandon(f);
+    }
+}
+
 void conn_close(struct conn *c)
 {
     if (c->state.now == CONN_CLOSING)
@@ -153,14 +176,8 @@ void conn_close(struct conn *c)
     io_shutdown(c->core->io, c->fd);
     if (c->recv.op.armed)
         io_recv_stop(c->core->io, &c->recv);
-    LIST_EACH(l, &c->flows)
-    {
-        struct flow *f = container_of(l, struct flow, link);
-        if (f->stage.now == FLOW_RUNNING && f->abandon != NULL)
-            f->abandon(f);
-    }
-    list_remove(&c->dirty); /* it may have been starved */
-    conn_mark(c);
+    conn_abandon(c, false);
+    conn_wake(c); /* it may have been starved */
 }
 
 void conns_close_all(struct conns *conns)
@@ -171,8 +188,48 @@ void conns_close_all(struct conns *conns)
 
 void conn_wake(struct conn *c)
 {
+    c->starving = false;
     list_remove(&c->dirty);
     conn_mark(c);
+}
+
+void conns_scarce(struct conns *c)
+{
+    c->scarce_ns = io_now_ns(container_of(c, struct data_core, conns)->io);
+}
+
+/* Peers that take nothing of their answers, and when memory is scarce also those that hold it with
+ * frames that do not get complete: who waits for it himself only if nobody else is to blame. */
+static void conns_close_stalled(struct conns *conns, uint64_t now)
+{
+    bool scarce = conns->scarce_ns != 0 && now - conns->scarce_ns < SCARCE_NS;
+    uint64_t patience = scarce ? SCARCE_STALL_NS : SEND_STALL_NS;
+    LIST_EACH(l, &conns->sending)
+    {
+        struct conn *c = container_of(l, struct conn, stalling);
+        if (now - c->out_ns < patience)
+            break;
+        conns->closed_stalled += c->state.now == CONN_OPEN;
+        conn_close(c);
+    }
+    if (list_empty(&conns->starved))
+        return;
+    uint64_t freed = 0;
+    for (uint32_t waiting = 0; waiting < 2 && freed == 0; waiting++) {
+        LIST_EACH(l, &conns->assembling)
+        {
+            struct conn *c = container_of(l, struct conn, assembling);
+            if (now - c->frame_ns < (1 + waiting) * SCARCE_STALL_NS)
+                break;
+            if (c->state.now != CONN_OPEN || c->starving != (waiting == 1))
+                continue;
+            freed += c->frame_capacity;
+            conns->closed_stalled++;
+            conn_close(c);
+            if (waiting == 1 || freed > conns->frames_bytes / 2)
+                break;
+        }
+    }
 }
 
 static void conns_sweep(struct timer *t)
@@ -190,7 +247,26 @@ static void conns_sweep(struct timer *t)
             conns->closed_idle++;
         conn_close(c);
     }
+    conns_close_stalled(conns, now);
     timer_arm(&core->wheel, t, now + IDLE_SWEEP_NS);
+}
+
+/* ---- frames' memory -------------------------------------------------------------------------- */
+
+uint8_t *conns_take_frame(struct conns *c, uint32_t capacity)
+{
+    struct data_core *core = container_of(c, struct data_core, conns);
+    uint8_t *frame = mem_alloc(&core->mem, capacity);
+    if (frame != NULL)
+        c->frames_bytes += capacity;
+    return frame;
+}
+
+void conns_free_frame(struct conns *c, uint8_t *frame, uint32_t capacity)
+{
+    assert(c->frames_bytes >= capacity);
+    c->frames_bytes -= capacity;
+    mem_free(&container_of(c, struct data_core, conns)->mem, frame, capacity);
 }
 
 static void conn_active(struct conn *c)
@@ -220,6 +296,10 @@ static void conn_stash(struct conn *c, const uint8_t *data, uint32_t size)
 {
     struct mem *mem = &c->core->mem;
     uint32_t rest = c->stash_size - c->stash_at;
+    if (c->stash != NULL && data + size == c->stash + c->stash_size) {
+        c->stash_at = c->stash_size - size; /* it comes from there */
+        return;
+    }
     uint8_t *grown = mem_alloc(mem, (size_t)rest + size);
     if (grown == NULL) {
         conn_bad(c);
@@ -248,7 +328,7 @@ static bool conn_take(struct conn *c, const uint8_t *frame, uint32_t size, struc
     bool copy =
         size <= FRAME_COPY_MAX || buffer == NULL || io_buffers_free(core->io) < RECV_BUFFERS_LOW;
     if (copy) {
-        uint8_t *own = mem_alloc(&core->mem, MAX(size, 1u));
+        uint8_t *own = conns_take_frame(&core->conns, MAX(size, 1u));
         if (own == NULL) {
             flow_free(f);
             return false;
@@ -277,24 +357,35 @@ static bool conn_take_assembled(struct conn *c)
     f->frame_capacity = c->frame_capacity;
     c->flows_bytes += c->frame_size;
     c->frame = NULL;
+    list_remove(&c->assembling);
     c->frame_capacity = c->frame_have = c->frame_size = 0;
     c->length_have = 0;
     conn_mark(c);
     return true;
 }
 
-/* Room for `more` bytes of the frame, grown fourfold. */
+/* Room for `more` bytes of the frame, grown fourfold. The frames of all share a quarter of the
+ * core's memory; one that is larger may have what there is, if it is alone. */
 static bool conn_grow_frame(struct conn *c, uint32_t more)
 {
+    struct conns *conns = &c->core->conns;
     struct mem *mem = &c->core->mem;
     uint64_t need = (uint64_t)c->frame_have + more;
     if (need <= c->frame_capacity)
         return true;
     uint64_t capacity = MAX((uint64_t)c->frame_capacity * 4, (uint64_t)FRAME_FIRST_BYTES);
     capacity = MIN(MAX(capacity, need), (uint64_t)c->frame_size);
+    uint64_t others = conns->frames_bytes - c->frame_capacity;
+    if (others > 0 && others + capacity > mem->budget_bytes / FRAMES_SHARE)
+        return false;
     uint8_t *grown = mem_realloc(mem, c->frame, c->frame_capacity, capacity);
     if (grown == NULL)
         return false;
+    conns->frames_bytes += capacity - c->frame_capacity;
+    if (c->frame == NULL) {
+        c->frame_ns = io_now_ns(c->core->io);
+        list_push_back(&conns->assembling, &c->assembling);
+    }
     c->frame = grown;
     c->frame_capacity = (uint32_t)capacity;
     return true;
@@ -318,6 +409,14 @@ static bool conn_length(struct conn *c, const uint8_t **data, uint32_t *size)
     return true;
 }
 
+static void conn_hunger(struct conn *c)
+{
+    c->starving = true;
+    list_remove(&c->dirty);
+    list_push_back(&c->core->conns.starved, &c->dirty);
+    conns_scarce(&c->core->conns);
+}
+
 /* No flow or no memory: wait until something ends. */
 static void conn_starve(struct conn *c, const uint8_t *data, uint32_t size)
 {
@@ -328,8 +427,7 @@ static void conn_starve(struct conn *c, const uint8_t *data, uint32_t size)
         conn_bad(c);
         return;
     }
-    list_remove(&c->dirty);
-    list_push_back(&c->core->conns.starved, &c->dirty);
+    conn_hunger(c);
 }
 
 /* Uses received bytes: cuts frames, or keeps what must wait. Bounded by size. */
@@ -398,12 +496,14 @@ static void conn_received(struct op *op)
 static void conn_resume(struct conn *c)
 {
     if (c->stash != NULL && conn_may_take(c)) {
-        uint8_t *stash = c->stash;
-        uint32_t stash_size = c->stash_size, at = c->stash_at;
-        c->stash = NULL;
-        c->stash_size = c->stash_at = 0;
-        conn_feed(c, stash + at, stash_size - at, NULL);
-        mem_free(&c->core->mem, stash, stash_size);
+        uint32_t at = c->stash_at;
+        c->stash_at = c->stash_size; /* conn_feed puts back what it does not take */
+        conn_feed(c, c->stash + at, c->stash_size - at, NULL);
+        if (c->stash_at == c->stash_size) {
+            mem_free(&c->core->mem, c->stash, c->stash_size);
+            c->stash = NULL;
+            c->stash_size = c->stash_at = 0;
+        }
     }
     if (c->state.now == CONN_OPEN && c->stash == NULL && !c->recv.op.armed && !c->ended &&
         conn_may_take(c))
@@ -425,6 +525,8 @@ static void conn_start_flows(struct conn *c)
         bool beside = flow_may_pipeline(f);
         if (c->running > 0 && (c->running_exclusive || !beside))
             return;
+        if (!beside && c->unsent_bytes >= CONN_UNSENT_MAX)
+            return; /* those before it must leave first */
         c->running++;
         c->running_exclusive = !beside;
         flow_start(f); /* may answer at once, may close the connection */
@@ -472,6 +574,7 @@ static void conn_finish_flow(struct conn *c, struct flow *f)
     list_remove(&f->link);
     c->flows_count--;
     c->flows_bytes -= f->frame_size;
+    c->unsent_bytes -= f->answer_bytes;
     if (f->sent != NULL)
         f->sent(f);
     else
@@ -513,8 +616,10 @@ static void conn_send(struct conn *c)
             break; /* after those before it have left */
         if (o == NULL) {
             o = pool_acquire(&core->conns.outgoing);
-            if (o == NULL)
-                return; /* another send's end marks us again through starved */
+            if (o == NULL) {
+                conn_hunger(c);
+                return;
+            }
             o->send.iov_count = 0;
         }
         if (!outgoing_fill(o, &c->cursor, f, &bytes))
@@ -533,6 +638,8 @@ static void conn_send(struct conn *c)
     o->send.fd = c->fd;
     o->send.iov = o->iov;
     o->conn = c;
+    c->out_ns = io_now_ns(core->io);
+    list_push_back(&core->conns.sending, &c->stalling);
     io_send(core->io, &o->send);
 }
 
@@ -544,6 +651,7 @@ static void conn_sent(struct op *op)
     int32_t result = op->result;
     assert(c->out == o);
     c->out = NULL;
+    list_remove(&c->stalling);
     pool_release(&core->conns.outgoing, o);
     if (result < 0)
         conn_close(c);
@@ -562,6 +670,8 @@ static void conn_flush(struct conn *c)
     if (c->state.now == CONN_OPEN) {
         conn_resume(c);
         conn_start_flows(c);
+        if (c->ended)
+            conn_abandon(c, true); /* most likely nobody listens any more */
         if (c->out == NULL && c->state.now == CONN_OPEN)
             conn_send(c);
         if (c->ended && c->stash == NULL && list_empty(&c->flows))
@@ -579,11 +689,9 @@ void conns_flush(struct data_core *core)
 {
     struct conns *conns = &core->conns;
     /* Memory or flows may have come back since: who starved looks again, one per turn. */
-    struct list *hungry = list_pop_front(&conns->starved);
+    struct list *hungry = list_first(&conns->starved);
     if (hungry != NULL && core->flows.pool.count_used < FLOWS_MAX)
-        list_push_back(&conns->dirty, hungry);
-    else if (hungry != NULL)
-        list_push_front(&conns->starved, hungry);
+        conn_wake(container_of(hungry, struct conn, dirty));
     /* A flow that answers at once marks its connection again: bounded by requests received. */
     struct list *l;
     while ((l = list_pop_front(&conns->dirty)) != NULL)

@@ -50,7 +50,10 @@ struct conn {
     uint32_t length_have;
     uint8_t *frame; /* the frame being assembled; frame_have of frame_size bytes are there */
     uint32_t frame_size, frame_have, frame_capacity;
-    uint8_t *stash; /* bytes received after we decided to stop reading */
+    struct list assembling; /* conns.assembling, while there is a frame */
+    uint64_t frame_ns;      /* when its memory was first taken */
+    bool starving;          /* in conns.starved */
+    uint8_t *stash;         /* bytes received after we decided to stop reading */
     uint32_t stash_size, stash_at;
 
     struct list flows; /* in request order */
@@ -59,8 +62,11 @@ struct conn {
     uint32_t running;       /* started and not yet answered */
     bool running_exclusive; /* what runs is not a produce: nothing may start beside it */
 
-    struct outgoing *out; /* armed send, or NULL */
-    uint32_t sending;     /* flows at the head of the list that leave whole with it */
+    uint64_t unsent_bytes; /* of answers */
+    struct outgoing *out;  /* armed send, or NULL */
+    struct list stalling;  /* conns.sending, while a send is armed */
+    uint64_t out_ns;       /* since when */
+    uint32_t sending;      /* flows at the head of the list that leave whole with it */
     struct reply_cursor cursor;
 };
 
@@ -69,10 +75,13 @@ struct conns {
     struct list all;     /* oldest activity first */
     struct list dirty;   /* have answers to send or bytes to parse */
     struct list starved; /* stopped for lack of memory or flows, not for their own limits */
+    struct list assembling, sending; /* longest first */
+    uint64_t frames_bytes;           /* of frames that are assembled or worked on */
+    uint64_t scarce_ns;              /* when memory was last found scarce; 0: never */
     uint32_t count;
     struct pool pool, outgoing;
     struct timer sweep;
-    uint64_t accepted, refused, closed_idle, closed_bad;
+    uint64_t accepted, refused, closed_idle, closed_bad, closed_stalled;
 };
 
 int conns_init(struct conns *c, struct data_core *core);
@@ -86,6 +95,11 @@ void conn_close(struct conn *c);
 void conn_wake(struct conn *c);
 /* End of turn: parse what waits, start flows, send answers. */
 void conns_flush(struct data_core *core);
+/* Frames are memory of their own, counted. */
+uint8_t *conns_take_frame(struct conns *c, uint32_t capacity);
+void conns_free_frame(struct conns *c, uint8_t *frame, uint32_t capacity);
+/* Readers hold too much, or frames do: peers that do not get on are closed sooner. */
+void conns_scarce(struct conns *c);
 /* Closes all, for the end of the node. */
 void conns_close_all(struct conns *c);
 

@@ -247,6 +247,19 @@ static void data_core_follow_topic(struct data_core *c, const struct topic_image
     }
 }
 
+/* Half of a core's memory is the log's tail, if the configuration asks for so much, and an eighth
+ * is for what readers lag behind: see limits.h. */
+static uint64_t data_core_cache_bytes(struct data_core *c)
+{
+    uint64_t most = MAX(c->mem.budget_bytes / CACHE_SHARE, CACHE_BYTES_MIN);
+    uint64_t asked = (uint64_t)c->config->torc_cache_bytes;
+    if (asked > most && c->id.index == 0)
+        trace_line(&c->trace, TRACE_LOG, TRACE_WARN,
+                   "torc.cache.bytes is taken as %llu: torc.memory gives a core no more than that",
+                   (unsigned long long)most);
+    return MIN(asked, most);
+}
+
 static int data_core_start_logs(struct data_core *c)
 {
     const struct broker_config *b = c->config;
@@ -263,7 +276,8 @@ static int data_core_start_logs(struct data_core *c)
         .dirs_count = b->log_dirs_count,
         .wal_file_bytes = (uint64_t)b->torc_wal_file_bytes,
         .wal_files_count = (uint32_t)b->torc_wal_files,
-        .cache_bytes = (uint64_t)b->torc_cache_bytes,
+        .cache_bytes = data_core_cache_bytes(c),
+        .read_bytes_max = c->mem.budget_bytes / READS_SHARE,
         .clean_start = c->node->clean_start,
         .retention_check_ms = b->log_retention_check_interval_ms,
         .checkpoint_ms = b->log_flush_offset_checkpoint_interval_ms,

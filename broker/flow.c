@@ -42,7 +42,8 @@ struct flow *flow_acquire(struct conn *c)
     memset(f, 0, sizeof(*f));
     f->conn = c;
     f->core = core;
-    arena_init(&f->arena, &core->mem, FLOW_ARENA_MAX);
+    uint64_t share = (core->mem.budget_bytes - core->mem.used_bytes) / FLOW_ARENA_SHARE;
+    arena_init(&f->arena, &core->mem, MIN(MAX(share, FLOW_ARENA_MIN), FLOW_ARENA_MAX));
     stage_begin(&f->stage, &core->flows.stages, FLOW_QUEUED);
     list_push_back(&c->flows, &f->link);
     c->flows_count++;
@@ -75,7 +76,7 @@ void flow_free(struct flow *f)
     if (f->buffer != NULL)
         io_buffer_release(core->io, f->buffer);
     else if (f->frame != NULL)
-        mem_free(&core->mem, (void *)(uintptr_t)f->frame, f->frame_capacity);
+        conns_free_frame(&core->conns, (void *)(uintptr_t)f->frame, f->frame_capacity);
     arena_release(&f->arena);
     stage_end(&f->stage);
     pool_release(&core->flows.pool, f);
@@ -177,5 +178,7 @@ void flow_answer_end(struct flow *f, struct wire_writer *w)
     assert(wire_writer_ok(w));
     assert(w->position == f->head_size);
     f->splices_count = w->splices_count;
+    f->answer_bytes = w->position + w->spliced_bytes;
+    f->conn->unsent_bytes += f->answer_bytes;
     flow_answered(f);
 }

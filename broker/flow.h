@@ -32,6 +32,7 @@ struct flow {
     /* the answer */
     uint8_t *head; /* encoded bytes, in the arena; lent pieces are spliced in */
     uint32_t head_size;
+    uint64_t answer_bytes; /* with what is lent */
     struct wire_splice *splices;
     uint32_t splices_count;
     uint32_t lent;    /* letters away beyond the answer: see flow_lend */
@@ -44,6 +45,7 @@ struct flow {
     /* The connection is gone: stop waiting (parked fetch), the answer will be dropped. May be NULL.
      */
     void (*abandon)(struct flow *f);
+    bool polls; /* abandoned, it answers what there is: right for whoever still listens */
 };
 
 struct api;

@@ -30,6 +30,26 @@
  * gets nothing for the partition and asks again. */
 #define FETCH_READS_MAX 16384u
 
+/* How a core's memory is shared out. The log's tail may have half of it; frames that are being
+ * assembled or worked on a quarter; what readers behind the tail are being sent an eighth (and as
+ * much again for copies of the tail, where readers would hold too much of it). The rest is for
+ * requests, the metadata, producers, groups and sessions. */
+#define CACHE_SHARE     2u
+#define FRAMES_SHARE    4u
+#define READS_SHARE     8u
+#define CACHE_BYTES_MIN (2ull << 20)
+/* A request may take this part of what is free when it comes, but always FLOW_ARENA_MIN. */
+#define FLOW_ARENA_SHARE 2u
+#define FLOW_ARENA_MIN   (256ull << 10)
+
+/* Answers that may wait in one connection before its next request is started (not produce). */
+#define CONN_UNSENT_MAX (64u << 10)
+/* A peer that takes nothing of an answer, so long, is gone; and so is one that is so slow with a
+ * frame or an answer while memory is scarce. */
+#define SEND_STALL_NS   (60 * NS_PER_S)
+#define SCARCE_STALL_NS (3 * NS_PER_S)
+#define SCARCE_NS       (2 * NS_PER_S) /* how long it counts as scarce after it was found so */
+
 /* One sendmsg: UIO_MAXIOV of Linux is 1024. */
 #define SEND_IOV_MAX   512u
 #define SEND_BYTES_MAX (1u << 20)

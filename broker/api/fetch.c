@@ -68,6 +68,7 @@ struct fetch_leg {
     int64_t budget;
     enum log_isolation isolation;
     bool used, away, recalled, found;
+    bool scarce; /* owner: some item got less because readers hold too much */
 };
 
 struct fetch {
@@ -205,6 +206,7 @@ void fetch_start(struct flow *f, struct wire_reader *body)
     }
     f->state = p;
     f->abandon = fetch_abandon;
+    f->polls = true;
     f->sent = fetch_sent;
     p->flow = f;
     p->cores_count = core->cores_count;
@@ -256,7 +258,7 @@ static void fetch_read(struct fetch *p)
             continue;
         leg->budget = MAX(max_bytes, 0);
         leg->isolation = fetch_isolation(p);
-        leg->found = false;
+        leg->found = leg->scarce = false;
         leg_send(p, leg, MSG_FETCH);
     }
     if (p->away == 0)
@@ -284,6 +286,7 @@ static void item_free_read(struct data_core *core, struct fetch_item *item)
 static void item_take_read(struct fetch_item *item)
 {
     const struct log_read *r = &item->read->log;
+    item->leg->scarce |= r->scarce;
     if (r->error != KE_NONE)
         item->error = r->error;
     item->high_watermark = r->high_watermark;
@@ -569,6 +572,8 @@ void fetch_leg_home(struct data_core *core, struct msg *msg)
     struct fetch_leg *leg = container_of(msg, struct fetch_leg, msg);
     assert(leg->fetch->flow->core == core && leg->away);
     leg->away = false;
+    if (leg->scarce)
+        conns_scarce(&core->conns);
     fetch_came_home(leg->fetch);
 }
 

@@ -46,6 +46,7 @@ struct log_core_config {
     uint64_t wal_file_bytes;        /* torc.wal.file.bytes, multiple of 4096 */
     uint32_t wal_files_count;       /* torc.wal.files, >= 2 */
     uint64_t cache_bytes;           /* torc.cache.bytes: tail memory of this core */
+    uint64_t read_bytes_max;        /* memory lent to readers beside the tail; 0: no bound */
     bool trust_batches;             /* see batch_rules.strict, which is its opposite */
     bool clean_start;               /* the clean-shutdown file was there in every directory */
     int64_t retention_check_ms;     /* log.retention.check.interval.ms */
@@ -206,6 +207,7 @@ struct log_read {
     enum log_isolation isolation;
     /* out: whole batches, the first one containing `offset` */
     enum kafka_error error; /* OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR, CORRUPT_MESSAGE */
+    bool scarce;            /* less than there is, or nothing: readers hold too much already */
     struct log_piece pieces[LOG_READ_PIECES_MAX];
     uint32_t pieces_count, bytes;
     int64_t high_watermark, last_stable_offset, start_offset;

@@ -16,6 +16,9 @@
  *  2. Every batch from disk has passed its checksum before it is lent. One that fails is not
  * served: CORRUPT_MESSAGE if it is the first, else the answer ends before it.
  *  3. Each piece of an answer holds one reference on its block till log_read_release.
+ *  4. Readers that do not take what they asked for stop other readers, never appends: they hold no
+ *     chunk once three quarters of the cache cannot be had (batches are copied then), and copies
+ *     and blocks from disk are bounded by read_bytes_max.
  *
  * Failure: a read error is corruption of this range, not of the directory: it is told as such. */
 #include "broker/log/read.h"
@@ -48,7 +51,14 @@ static void read_lend(struct log_read *r, const uint8_t *data, uint32_t size, st
     r->bytes += size;
 }
 
-/* Copies a small batch behind the ones gathered before it; false: it has to be lent. */
+/* Readers hold so many bytes of blocks already that nothing more is read for anybody from disk,
+ * or, at twice as many, copied from the tail: see invariant 4. */
+static bool read_over(const struct log_core *c, uint32_t times)
+{
+    return c->config.read_bytes_max > 0 && c->block_bytes >= times * c->config.read_bytes_max;
+}
+
+/* Copies a batch behind the ones gathered before it; false: no memory, or too many pieces. */
 static bool read_gather(struct log *l, struct log_read *r, const uint8_t *batch, uint32_t size)
 {
     struct log_piece *last = r->pieces_count == 0 ? NULL : &r->pieces[r->pieces_count - 1];
@@ -59,9 +69,9 @@ static bool read_gather(struct log *l, struct log_read *r, const uint8_t *batch,
         r->bytes += size;
         return true;
     }
-    if (r->pieces_count == LOG_READ_PIECES_MAX)
+    if (r->pieces_count == LOG_READ_PIECES_MAX || read_over(l->core, 2))
         return false;
-    struct log_block *b = block_take(l->core, READ_GATHER_BYTES);
+    struct log_block *b = block_take(l->core, MAX(size, READ_GATHER_BYTES));
     if (b == NULL)
         return false;
     memcpy(b->data, batch, size);
@@ -76,21 +86,24 @@ static bool read_fits(const struct log_read *r, uint32_t size)
 
 static void read_memory(struct log *l, struct log_read *r, int64_t end)
 {
+    struct log_core *c = l->core;
+    bool pinned = 4 * (uint64_t)chunks_room(c) < c->config.cache_bytes / CHUNK_BYTES;
     for (uint32_t i = tail_search(&l->tail, r->offset); i < l->tail.count; i++) {
         const struct tail_entry *e = tail_at(&l->tail, i);
         uint32_t size = tail_size(e);
         if (tail_header(e)->last_offset >= end || !read_fits(r, size))
             break;
-        /* A batch that follows others is worth a copy only when it is small. */
-        bool small = size < READ_SMALL && read_gather(l, r, tail_batch(e), size);
-        if (!small && r->pieces_count == LOG_READ_PIECES_MAX)
+        /* A batch is worth a copy only when it is small, or when its chunk must not be held. */
+        bool copied = (pinned || size < READ_SMALL) && read_gather(l, r, tail_batch(e), size);
+        r->scarce = !copied && pinned;
+        if (r->scarce || (!copied && r->pieces_count == LOG_READ_PIECES_MAX))
             break;
-        if (!small) {
+        if (!copied) {
             block_retain(&e->chunk->block);
             read_lend(r, tail_batch(e), size, &e->chunk->block);
         }
     }
-    l->core->stats.memory_reads++;
+    c->stats.memory_reads++;
 }
 
 /* ---- disk ------------------------------------------------------------------------------------ */
@@ -317,6 +330,9 @@ static void cold_done(struct op *op)
 
 static bool read_disk(struct log *l, struct log_read *r)
 {
+    r->scarce = read_over(l->core, 1);
+    if (r->scarce)
+        return true;
     struct cold_read *k = mem_zalloc(l->core->mem, sizeof(*k));
     if (k == NULL) {
         r->error = KE_KAFKA_STORAGE_ERROR;
@@ -346,6 +362,7 @@ bool log_read(struct log *l, struct log_read *r)
     r->cold = NULL;
     list_init(&r->link);
     r->error = KE_NONE;
+    r->scarce = false;
     r->pieces_count = r->bytes = 0;
     r->high_watermark = l->high_watermark;
     r->last_stable_offset = log_last_stable_offset(l);
