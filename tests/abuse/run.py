@@ -6,6 +6,7 @@ the good client met no error, no reconnect and no long wait, memory stayed withi
 64 MiB, no descriptor leaked, and the log was not flooded.
 """
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def run_case(watch, name, case, args):
     watch.begin()
     note = case(watch, args)
     return ", ".join(n for n in (note, watch.end()) if n)
+
+
+def stop(broker):
+    begin = time.monotonic()
+    status = broker.stop()
+    assert status == 0, f"exit status {status}:\n{broker.log_tail(8)}"
+    return f"{time.monotonic() - begin:.1f} s to stop"
 
 
 def main():
@@ -45,6 +53,8 @@ def main():
                     report.case(name, run_case, watch, name, case, args)
                     if not broker.alive():
                         break
+            if not args.only and broker.alive():
+                report.case("a clean stop after all that", stop, broker)
             if not args.only or args.only in "per-address":
                 report.case("connections of one address are bounded", cases.per_address, place, args)
         except Exception as e:

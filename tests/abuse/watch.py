@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import time
+from pathlib import Path
 
 from crash.run import WRONGS, Load, TOPIC
 from harness.wire import Client
@@ -25,7 +26,8 @@ class Watch:
         with Client(self.address) as c:
             made = c.ask("CreateTopics", 5, {"timeout_ms": 30000, "topics": [
                 {"name": TOPIC, "num_partitions": PARTITIONS, "replication_factor": 1},
-                {"name": "abuse", "num_partitions": 8, "replication_factor": 1}]})
+                {"name": "abuse", "num_partitions": 8, "replication_factor": 1},
+                {"name": "greed", "num_partitions": 8, "replication_factor": 1}]})
         if any(t["error_code"] for t in made["topics"]):
             raise RuntimeError(f"topics were not made: {made}")
         self.load = Load(self.port, 1, RATE, BATCH_MAX)
@@ -36,8 +38,15 @@ class Watch:
             time.sleep(0.05)
         self.fds, self.highest, self.slowest = self.count_fds(), 0, 0
 
-    def count_fds(self):
-        return len(os.listdir(f"/proc/{self.broker.process.pid}/fd"))
+    def count_fds(self, sockets=True):
+        """Open sockets, or all other descriptors."""
+        folder, count = Path(f"/proc/{self.broker.process.pid}/fd"), 0
+        for fd in folder.iterdir():
+            try:
+                count += os.readlink(fd).startswith("socket:") == sockets
+            except FileNotFoundError:  # closed meanwhile
+                pass
+        return count
 
     def count_lines(self):
         return self.broker.log.read_bytes().count(b"\n")
@@ -51,13 +60,13 @@ class Watch:
     def begin(self):
         self.before, self.lines, self.slowest = self.load.status(), self.count_lines(), 0
 
-    def end(self):
-        """What the case did to others; raises if that is not nothing."""
-        if not self.broker.alive():
-            raise AssertionError(f"the broker ended with {self.broker.process.returncode}:\n"
-                                 + self.broker.log_tail(8))
-        at = self.status()["tail"]
-        wait_for(lambda: self.status()["tail"] > at, "the good client reads on")
+    def check(self):
+        """The good client goes on, and has met nothing unusual; raises if it has."""
+        assert self.broker.alive(), \
+            f"the broker ended with {self.broker.process.returncode}:\n{self.broker.log_tail(8)}"
+        at = self.status()
+        wait_for(lambda: self.status()["tail"] > at["tail"], "the good client reads on")
+        wait_for(lambda: self.status()["batches"] > at["batches"], "the good client writes on")
         now = self.status()
         wrong = {w: now[w] for w in WRONGS if now[w]}
         assert not wrong, f"the good client: {wrong} {self.load.wrong[:3]}"
@@ -66,7 +75,12 @@ class Watch:
                 f"the good client: {now[word] - self.before[word]} {word}"
         assert self.slowest <= SLOWEST_MS, \
             f"the good client waited {self.slowest} ms for an answer"
-        wait_for(lambda: self.count_fds() <= self.fds + 2, "descriptors are closed",
+        return now["batches"] - self.before["batches"]
+
+    def end(self):
+        """What the case did to others; raises if that is not nothing."""
+        batches = self.check()
+        wait_for(lambda: self.count_fds() <= self.fds + 2, "sockets are closed",
                  lambda: f"{self.count_fds()} open, {self.fds} before")
         resident = self.broker.memory("VmHWM")
         self.highest = max(self.highest, resident)
@@ -75,7 +89,6 @@ class Watch:
                 f"{resident >> 20} MiB were resident, torc.memory is {self.memory >> 20} MiB"
         lines = self.count_lines() - self.lines
         assert lines <= LINES_MAX, f"{lines} lines in the log"
-        batches = now["batches"] - self.before["batches"]
         return f"good client: {batches} acks, slowest {self.slowest} ms; RSS {resident >> 20} MiB"
 
 
@@ -104,16 +117,21 @@ def frame(body):
 
 def read_frame(s):
     """The next frame; b"" when the connection is closed. A timeout is the caller's to judge."""
-    data = b""
     try:
-        while len(data) < 4 or len(data) < 4 + struct.unpack_from(">i", data)[0]:
-            more = s.recv(1 << 20)
-            if not more:
-                return b""
-            data += more
+        head = take(s, 4)
+        return head and take(s, struct.unpack(">i", head)[0])
     except ConnectionError:
         return b""
-    return data[4:]
+
+
+def take(s, size):
+    data = b""
+    while len(data) < size:
+        more = s.recv(size - len(data))
+        if not more:
+            return b""
+        data += more
+    return data
 
 
 def closed(s):

@@ -14,6 +14,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/core.h"
 #include "core/crc32c.h"
@@ -122,11 +123,12 @@ static void make_batch(struct producer *p, uint32_t partition, struct part *part
     bytes_i32(b, 0); /* length, below */
     bytes_i32(b, -1);
     bytes_i8(b, 2);
-    bytes_i32(b, 0); /* checksum, below */
-    bytes_i16(b, 0); /* attributes */
-    bytes_i32(b, 0); /* last offset delta, below */
-    bytes_i64(b, 1700000000000);
-    bytes_i64(b, 1700000000000);
+    bytes_i32(b, 0);                          /* checksum, below */
+    bytes_i16(b, 0);                          /* attributes */
+    bytes_i32(b, 0);                          /* last offset delta, below */
+    int64_t now = (int64_t)time(NULL) * 1000; /* older ones would fall to retention */
+    bytes_i64(b, now);
+    bytes_i64(b, now);
     bytes_i64(b, p->id);
     bytes_i16(b, p->epoch);
     bytes_i32(b, s->next);
