@@ -1,0 +1,182 @@
+/* struct run: one seed of the produce workload: a node, its clients, the harm that is done to it,
+ * and what is known of what it should hold. */
+#ifndef TESTS_SIM_RUN_H
+#define TESTS_SIM_RUN_H
+
+#include "tests/sim/link.h"
+#include "tests/sim/model.h"
+#include "tests/sim/sim_node.h"
+
+#define TOPICS_MAX     3u
+#define PARTITIONS_MAX 8u /* of one topic */
+#define PRODUCERS_MAX  6u
+#define FETCHERS_MAX   4u
+#define PARCELS_MAX    5u
+#define PARCEL_BATCHES 6u
+#define KNOWN_IDS_MAX  4096u
+
+/* What the seed decides (swarm): each thing is there or not, each number large or small. */
+struct run_options {
+    uint32_t cores, cores_change; /* cores_change: other numbers at later starts */
+    uint32_t topics, partitions[TOPICS_MAX];
+    uint32_t producers, fetchers;
+    uint32_t batches;     /* of each producer, in all */
+    uint32_t records_max; /* of a batch */
+    uint32_t value_max;   /* bytes */
+    uint32_t think_us;    /* a producer between two requests */
+    uint32_t segment_ms;  /* 0: by size only */
+    uint32_t index_interval;
+    uint32_t wal_files;
+    uint32_t cache_mib;
+    uint64_t harm_ns;      /* how long harm is done */
+    uint64_t harm_mean_ns; /* between two */
+    uint32_t harms;        /* bits of enum harm */
+};
+
+enum harm {
+    HARM_CUT = 1,
+    HARM_KILL = 2,
+    HARM_STOP = 4,
+    HARM_RESET = 8,
+    HARM_SLOW = 16,
+    HARM_FREEZE = 32,
+    HARM_STALL_CORE = 64,
+    HARM_STALL_NET = 128,
+    HARM_WALL = 256,
+    HARM_KINDS = 9
+};
+
+struct run;
+
+struct topic {
+    char name[32];
+    struct uuid id;
+    uint32_t partitions_count;
+    struct model_partition partitions[PARTITIONS_MAX];
+};
+
+struct out_batch {
+    uint8_t *bytes;
+    uint32_t size, count;
+    uint64_t hash;
+    uint32_t topic, partition;
+    struct model_stamp stamp;
+    bool acknowledged;
+};
+
+/* What goes in one request. */
+struct parcel {
+    struct out_batch batches[PARCEL_BATCHES];
+    uint32_t count;
+    uint64_t number;
+    bool in_flight;
+};
+
+struct producer {
+    struct run *run;
+    struct link link;
+    uint32_t index;
+    bool idempotent, by_many; /* by_many: several partitions in a request */
+    int16_t acks, version;
+    uint32_t in_flight_max;
+    int64_t producer_id;
+    int16_t producer_epoch;
+    bool asked_id;
+    int32_t sequences[TOPICS_MAX][PARTITIONS_MAX];
+    uint32_t batches[TOPICS_MAX][PARTITIONS_MAX]; /* made so far */
+    uint32_t left;                                /* batches to make */
+    struct parcel parcels[PARCELS_MAX];           /* in order, not all acknowledged */
+    uint32_t parcels_count;
+    uint64_t numbers;
+    bool again; /* something was refused: let what is in flight come back, then all once more */
+    struct sim_event think, pause;
+    uint64_t acknowledged, refused;
+};
+
+struct fetcher {
+    struct run *run;
+    struct link link;
+    uint32_t index;
+    int16_t version;
+    bool sessions, walks; /* walks: from the beginning to the end, once */
+    bool wanders;         /* goes back now and then */
+    int32_t session_id, session_epoch;
+    uint32_t max_bytes, partition_max_bytes, max_wait_ms;
+    struct fetch_position {
+        bool wanted, changed, walked;
+        int64_t offset;
+        int64_t floor; /* when the present request was sent */
+    } at[TOPICS_MAX][PARTITIONS_MAX];
+    struct sim_event think;
+    uint64_t batches;
+};
+
+struct admin {
+    struct run *run;
+    struct link link;
+    bool created;
+    struct sim_event pause;
+};
+
+enum run_phase { PHASE_HARM, PHASE_HEAL, PHASE_FINAL, PHASE_STOP, PHASE_OVER };
+
+struct run {
+    uint64_t seed;
+    bool verbose;
+    struct mem mem; /* everything but the node's */
+    struct sim *sim;
+    struct sim_machine *machine;
+    struct sim_node node;
+    struct run_options options;
+    struct chance *chance; /* of the workload */
+    struct chance *fate;   /* of the harm */
+    struct topic topics[TOPICS_MAX];
+    struct producer producers[PRODUCERS_MAX];
+    struct fetcher fetchers[FETCHERS_MAX + 1]; /* the last one walks at the end */
+    struct admin admin;
+    enum run_phase phase;
+    uint64_t phase_deadline;
+    struct sim_event harm, restart, relief, hurry;
+    bool stopping;          /* SIGTERM was sent in this start */
+    uint32_t starts_before; /* the last time it was taken down */
+    int64_t wall_offset_ms;
+    int64_t known_ids[KNOWN_IDS_MAX];
+    uint32_t known_ids_count;
+    uint32_t cuts, kills, stops;
+    bool failed;
+    char text[MODEL_TEXT_MAX + 128];
+};
+
+/* The first failure stays. */
+void run_fail(struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* For links: the broker broke the protocol. */
+void run_broken(struct run *r, const char *who, const char *why);
+
+void admin_start(struct admin *a, struct run *r);
+void admin_stop(struct admin *a);
+
+/* A producer id was given out: to nobody before. */
+void run_new_id(struct run *r, struct producer *p, int64_t id, int16_t epoch);
+
+void producer_start(struct producer *p, struct run *r, uint32_t index);
+void producer_stop(struct producer *p);
+bool producer_done(const struct producer *p);
+
+void fetcher_start(struct fetcher *f, struct run *r, uint32_t index, bool walks);
+void fetcher_stop(struct fetcher *f);
+/* It has read all that is known to be there; a walker: has reached the end. */
+bool fetcher_done(const struct fetcher *f);
+
+void harm_start(struct run *r);
+void harm_stop(struct run *r);
+/* The node is down, whatever the reason: it starts again soon. */
+void harm_restart(struct run *r);
+
+struct run_result {
+    uint64_t digest, events, virtual_ns;
+    bool failed;
+};
+/* One seed. Prints one line when it fails. */
+struct run_result run_produce(uint64_t seed, bool verbose);
+
+#endif

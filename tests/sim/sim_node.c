@@ -1,0 +1,141 @@
+/* A node on simulated cores.
+ *
+ *   sim_node_start ─▶ control core's fiber: control_core_start ─▶ a fiber per data core
+ *                                           turns until stopped ─▶ control_core_end
+ *   sim_node_tend  ─▶ all returned: node_free, sim_halt           (SIGTERM, or it gave up)
+ *   died           ─▶ kill or power cut: its memory is dropped as it is
+ *
+ * Invariants: nothing of one start is seen by the next but the disk and the configuration. What a
+ * process leaves open when it ends is closed for it, as a kernel does. */
+#include "tests/sim/sim_node.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "broker/step.h"
+
+#define CONFIG_MEMORY (8ull << 20)
+#define NODE_MEMORY   (16ull << 20)
+
+static void node_trace(void *context, const char *line, size_t size)
+{
+    struct sim_node *n = context;
+    const char *level = memchr(line, ' ', size);
+    if (level != NULL && strncmp(level + 1, "ERROR", 5) == 0)
+        (void)snprintf(n->last_error, sizeof(n->last_error), "%.*s", (int)size - 1, line);
+    if (n->verbose)
+        (void)fprintf(stderr, "[%9.6f] %.*s", (double)sim_now_ns(n->sim) / 1e9, (int)size, line);
+}
+
+static void node_print(void *context, const char *text, size_t size)
+{
+    struct sim_node *n = context;
+    if (!n->ready)
+        n->readies++;
+    n->ready = true;
+    if (n->verbose)
+        (void)fprintf(stderr, "[%9.6f] %.*s", (double)sim_now_ns(n->sim) / 1e9, (int)size, text);
+}
+
+static void data_run(void *argument)
+{
+    struct sim_data_core *d = argument;
+    struct node *node = d->node->node;
+    struct data_core *c = node->cores[d->id.index];
+    if (data_core_start(c, node, d->id)) {
+        while (!c->ended)
+            data_core_turn(c, UINT64_MAX);
+    }
+    data_core_leave(c);
+}
+
+static void control_run(void *argument)
+{
+    struct sim_node *n = argument;
+    struct control_core *c = n->node->control;
+    n->start_error = control_core_start(c, n->node, n->why, sizeof(n->why));
+    for (uint16_t i = 0; n->start_error == 0 && i < n->node->cores_count; i++) {
+        n->data[i] = (struct sim_data_core){.node = n, .id = {i}};
+        sim_core_start(n->machine, n->data[i].id, data_run, &n->data[i]);
+    }
+    while (n->start_error == 0 && !control_core_stopped(c))
+        control_core_turn(c, UINT64_MAX);
+    if (c->io != NULL)
+        control_core_end(c);
+}
+
+static void node_drop(struct sim_node *n)
+{
+    if (n->node == NULL)
+        return;
+    for (uint32_t i = 0; i < n->node->cores_count; i++) {
+        if (n->node->cores[i]->mem.impl != NULL)
+            mem_destroy(&n->node->cores[i]->mem);
+    }
+    if (n->node->control->mem.impl != NULL)
+        mem_destroy(&n->node->control->mem);
+    mem_destroy(&n->mem);
+    n->node = NULL;
+    n->ready = false;
+}
+
+static void node_died(void *context)
+{
+    node_drop(context);
+}
+
+bool sim_node_make(struct sim_node *n, struct sim *s, struct sim_machine *m, const char *properties,
+                   bool verbose)
+{
+    *n = (struct sim_node){.sim = s, .machine = m, .verbose = verbose, .cores_count = 1};
+    int error = mem_init(&n->config_mem, CONFIG_MEMORY);
+    assert(error == 0);
+    error = config_parse(&n->config, &n->config_mem, "sim.properties", properties,
+                         strlen(properties), NULL, 0);
+    if (error != 0)
+        (void)snprintf(n->why, sizeof(n->why), "%s",
+                       n->config.problems_count > 0 ? n->config.problems[0].text : "no reason");
+    return error == 0;
+}
+
+void sim_node_free(struct sim_node *n)
+{
+    assert(!sim_up(n->machine) && n->node == NULL);
+    config_destroy(&n->config);
+    mem_destroy(&n->config_mem);
+}
+
+void sim_node_start(struct sim_node *n)
+{
+    assert(n->node == NULL);
+    struct sim_life life = {.died = node_died, .context = n};
+    struct io_world *world = sim_boot(n->machine, n->cores_count + 1, &life);
+    int error = mem_init(&n->mem, NODE_MEMORY);
+    assert(error == 0);
+    n->node = node_make(&n->config, world, &n->mem, n->cores_count);
+    assert(n->node != NULL);
+    n->node->trace = node_trace;
+    n->node->trace_context = n;
+    n->node->print = node_print;
+    n->node->print_context = n;
+    n->starts++;
+    n->last_error[0] = 0;
+    n->why[0] = 0;
+    sim_core_start(n->machine, n->node->control_id, control_run, n);
+}
+
+bool sim_node_tend(struct sim_node *n, int *exit_code)
+{
+    if (n->node == NULL || !sim_idle(n->machine))
+        return false;
+    *exit_code = n->start_error != 0 ? 1 : n->node->control->exit_code;
+    if (n->last_error[0] == 0 && n->why[0] != 0)
+        (void)snprintf(n->last_error, sizeof(n->last_error), "%s", n->why);
+    node_free(n->node);
+    sim_halt(n->machine);
+    mem_destroy(&n->mem);
+    n->node = NULL;
+    n->ready = false;
+    n->ends++;
+    return true;
+}

@@ -1,0 +1,378 @@
+/* The produce workload: producers and fetchers against one node that is harmed, then healed, then
+ * taken down once more and read from the first byte to the last.
+ *
+ *   HARM  ─▶ clients work, harm is done
+ *   HEAL  ─▶ no more harm: every request must come to its end, every fetcher to the end of the logs
+ *   FINAL ─▶ power cut, kill or stop; a walker reads everything after the restart
+ *   STOP  ─▶ an orderly stop must end with exit code 0
+ *
+ * What is checked stands in model.c (bytes, offsets, order), fetcher.c (answers) and here: phases
+ * end in time, the node never gives up by itself, no producer id is given out twice. */
+#include "tests/sim/run.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define RUN_MEMORY  (3ull << 30)
+#define HEAL_NS     (300 * NS_PER_S)
+#define FINAL_NS    (120 * NS_PER_S)
+#define STOP_NS     (120 * NS_PER_S)
+#define STEPS_MAX   200000000ull
+#define NODE_MEMORY (64ull << 20) /* per core */
+
+void run_fail(struct run *r, const char *format, ...)
+{
+    if (r->failed)
+        return;
+    va_list list;
+    va_start(list, format);
+    (void)vsnprintf(r->text, sizeof(r->text), format, list);
+    va_end(list);
+    r->failed = true;
+}
+
+void run_broken(struct run *r, const char *who, const char *why)
+{
+    run_fail(r, "%s: %s", who, why);
+}
+
+void run_new_id(struct run *r, struct producer *p, int64_t id, int16_t epoch)
+{
+    for (uint32_t i = 0; i < r->known_ids_count; i++) {
+        if (r->known_ids[i] == id)
+            run_fail(r, "producer id %lld was given out twice", (long long)id);
+    }
+    if (r->known_ids_count < KNOWN_IDS_MAX)
+        r->known_ids[r->known_ids_count++] = id;
+    p->producer_id = id;
+    p->producer_epoch = epoch;
+}
+
+/* ---- what the seed decides ------------------------------------------------------------------- */
+
+static void options_draw(struct run_options *o, struct chance *c)
+{
+    static const uint32_t records[] = {1, 10, 100};
+    static const uint32_t values[] = {1, 100, 1000, 20000};
+    static const uint32_t batches[] = {20, 100, 400};
+    static const uint32_t thinks[] = {1, 500, 20000};
+    static const uint64_t means[] = {20 * NS_PER_MS, 200 * NS_PER_MS, NS_PER_S, 4 * NS_PER_S};
+    o->cores = (uint32_t)chance_between(c, 1, 5);
+    o->cores_change = chance_one_in(c, 3);
+    o->topics = (uint32_t)chance_between(c, 1, TOPICS_MAX);
+    for (uint32_t i = 0; i < TOPICS_MAX; i++)
+        o->partitions[i] = (uint32_t)chance_between(c, 1, PARTITIONS_MAX);
+    o->producers = (uint32_t)chance_between(c, 1, PRODUCERS_MAX);
+    o->fetchers = (uint32_t)chance_between(c, 0, FETCHERS_MAX);
+    o->batches = batches[chance_below(c, 3)];
+    o->records_max = records[chance_below(c, 3)];
+    o->value_max = values[chance_below(c, 4)];
+    if (o->records_max * o->value_max > 100000)
+        o->records_max = 10;
+    o->think_us = thinks[chance_below(c, 3)];
+    o->segment_ms = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 50, 2000);
+    o->index_interval = chance_one_in(c, 2) ? 4096 : 1;
+    o->wal_files = (uint32_t)chance_between(c, 2, 4);
+    o->cache_mib = (uint32_t)chance_between(c, 4, 16);
+    o->harm_ns = chance_between(c, 1, 8) * NS_PER_S;
+    o->harm_mean_ns = means[chance_below(c, 4)];
+    o->harms = (uint32_t)chance_below(c, 1u << HARM_KINDS);
+    if (chance_one_in(c, 4))
+        o->harms = HARM_CUT;
+}
+
+static void options_print(const struct run *r)
+{
+    const struct run_options *o = &r->options;
+    (void)fprintf(stderr,
+                  "seed %llu: cores %u%s topics %u (%u %u %u) producers %u fetchers %u batches %u "
+                  "records %u value %u think %u us segment %u ms index %u wal %u cache %u "
+                  "harm %llu ms every %llu ms kinds %#x\n",
+                  (unsigned long long)r->seed, o->cores, o->cores_change ? "*" : "", o->topics,
+                  o->partitions[0], o->partitions[1], o->partitions[2], o->producers, o->fetchers,
+                  o->batches, o->records_max, o->value_max, o->think_us, o->segment_ms,
+                  o->index_interval, o->wal_files, o->cache_mib,
+                  (unsigned long long)(o->harm_ns / NS_PER_MS),
+                  (unsigned long long)(o->harm_mean_ns / NS_PER_MS), o->harms);
+}
+
+static void run_properties(const struct run *r, char *to, size_t size)
+{
+    const struct run_options *o = &r->options;
+    (void)snprintf(to, size,
+                   "node.id=1\n"
+                   "process.roles=broker,controller\n"
+                   "listeners=PLAINTEXT://0.0.0.0:%u,CONTROLLER://0.0.0.0:9093\n"
+                   "advertised.listeners=PLAINTEXT://10.0.0.1:%u\n"
+                   "controller.listener.names=CONTROLLER\n"
+                   "controller.quorum.voters=1@10.0.0.1:9093\n"
+                   "log.dirs=/data/logs\n"
+                   "log.flush.offset.checkpoint.interval.ms=700\n"
+                   "torc.cores=%u\n"
+                   "torc.memory=%llu\n"
+                   "torc.wal.file.bytes=1048576\n"
+                   "torc.wal.files=%u\n"
+                   "torc.cache.bytes=%u\n"
+                   "torc.log.level=%s\n",
+                   SIM_NODE_PORT, SIM_NODE_PORT, o->cores,
+                   (unsigned long long)(NODE_MEMORY * (o->cores + 1)), o->wal_files,
+                   o->cache_mib << 20, r->verbose ? "debug" : "warn");
+}
+
+/* ---- phases ---------------------------------------------------------------------------------- */
+
+static bool run_clients_done(const struct run *r)
+{
+    for (uint32_t i = 0; i < r->options.producers; i++) {
+        if (!producer_done(&r->producers[i]))
+            return false;
+    }
+    for (uint32_t i = 0; i < r->options.fetchers; i++) {
+        if (!fetcher_done(&r->fetchers[i]))
+            return false;
+    }
+    return true;
+}
+
+static void run_move(struct run *r, enum run_phase phase, uint64_t limit_ns)
+{
+    r->phase = phase;
+    r->phase_deadline = sim_now_ns(r->sim) + limit_ns;
+    sim_note(r->sim, 0, 200, phase);
+    if (r->verbose)
+        (void)fprintf(stderr, "[%9.6f] ---- phase %d\n", (double)sim_now_ns(r->sim) / 1e9, phase);
+}
+
+static void run_go_down(struct run *r)
+{
+    uint64_t how = chance_below(r->fate, 3);
+    if (!sim_up(r->machine))
+        return;
+    if (how == 0) {
+        r->kills++;
+        sim_kill(r->machine);
+        harm_restart(r);
+    } else if (how == 1 && r->node.ready) {
+        r->stops++;
+        r->stopping = true;
+        sim_signal(r->machine, 15);
+    } else {
+        r->cuts++;
+        sim_power_cut(r->machine);
+        harm_restart(r);
+    }
+}
+
+static void run_stuck(struct run *r)
+{
+    static const char *const names[] = {"harm", "heal", "final", "stop"};
+    uint32_t open = 0, behind = 0;
+    for (uint32_t i = 0; i < r->options.producers; i++)
+        open += !producer_done(&r->producers[i]);
+    for (uint32_t i = 0; i < r->options.fetchers; i++)
+        behind += !fetcher_done(&r->fetchers[i]);
+    run_fail(r, "no end of phase %s: %u producers wait, %u fetchers are behind, node %s, topics %s",
+             names[r->phase], open, behind, r->node.ready ? "ready" : "not ready",
+             r->admin.created ? "made" : "not made");
+}
+
+static void run_phases(struct run *r)
+{
+    struct fetcher *walker = &r->fetchers[FETCHERS_MAX];
+    uint64_t now = sim_now_ns(r->sim);
+    switch (r->phase) {
+    case PHASE_HARM:
+        if (now < r->options.harm_ns)
+            break;
+        harm_stop(r);
+        run_move(r, PHASE_HEAL, HEAL_NS);
+        break;
+    case PHASE_HEAL:
+        if (!run_clients_done(r) || !r->node.ready || r->stopping)
+            break;
+        r->starts_before = r->node.starts;
+        run_go_down(r);
+        fetcher_start(walker, r, FETCHERS_MAX, true);
+        run_move(r, PHASE_FINAL, FINAL_NS);
+        break;
+    case PHASE_FINAL:
+        if (!fetcher_done(walker) || !r->node.ready || r->node.starts == r->starts_before)
+            break;
+        r->stopping = true;
+        sim_signal(r->machine, 15);
+        run_move(r, PHASE_STOP, STOP_NS);
+        break;
+    case PHASE_STOP:
+    case PHASE_OVER:
+        break;
+    }
+    if (r->phase != PHASE_OVER && r->phase_deadline > 0 && now > r->phase_deadline)
+        run_stuck(r);
+}
+
+static void run_tend(struct run *r)
+{
+    int exit_code;
+    if (!sim_node_tend(&r->node, &exit_code))
+        return;
+    if (exit_code != 0)
+        run_fail(r, "the node ended by itself: %s", r->node.last_error);
+    if (r->phase == PHASE_STOP)
+        r->phase = PHASE_OVER;
+    else
+        harm_restart(r);
+}
+
+static bool run_over(void *context)
+{
+    struct run *r = context;
+    run_tend(r);
+    if (!r->failed)
+        run_phases(r);
+    return r->failed || r->phase == PHASE_OVER;
+}
+
+/* ---- one seed -------------------------------------------------------------------------------- */
+
+static void run_make(struct run *r, uint64_t seed, bool verbose)
+{
+    char properties[1024];
+    struct chance draw;
+    int error = mem_init(&r->mem, RUN_MEMORY);
+    assert(error == 0);
+    r->seed = seed;
+    r->verbose = verbose;
+    r->sim = sim_make(&r->mem, seed);
+    r->chance = sim_chance(r->sim, SIM_WORKLOAD);
+    r->fate = sim_chance(r->sim, SIM_FAULTS);
+    chance_init(&draw, seed, 2000);
+    options_draw(&r->options, &draw);
+    if (verbose)
+        options_print(r);
+    r->machine = sim_machine_make(r->sim, "10.0.0.1");
+    run_properties(r, properties, sizeof(properties));
+    if (!sim_node_make(&r->node, r->sim, r->machine, properties, verbose))
+        run_fail(r, "the configuration is refused: %s", r->node.why);
+    r->node.cores_count = r->options.cores;
+    for (uint32_t t = 0; t < r->options.topics; t++) {
+        struct topic *topic = &r->topics[t];
+        (void)snprintf(topic->name, sizeof(topic->name), "topic-%u", t);
+        topic->partitions_count = r->options.partitions[t];
+        for (uint32_t i = 0; i < topic->partitions_count; i++)
+            model_partition_init(&topic->partitions[i], &r->mem, topic->name, (int32_t)i,
+                                 r->options.producers);
+    }
+}
+
+static void run_free(struct run *r)
+{
+    sim_unplan(r->sim, &r->restart);
+    sim_unplan(r->sim, &r->hurry);
+    harm_stop(r);
+    admin_stop(&r->admin);
+    for (uint32_t i = 0; i < r->options.producers; i++)
+        producer_stop(&r->producers[i]);
+    for (uint32_t i = 0; i <= FETCHERS_MAX; i++) {
+        if (r->fetchers[i].run != NULL)
+            fetcher_stop(&r->fetchers[i]);
+    }
+    if (sim_up(r->machine))
+        sim_kill(r->machine);
+    sim_node_free(&r->node);
+    for (uint32_t t = 0; t < r->options.topics; t++) {
+        for (uint32_t i = 0; i < r->topics[t].partitions_count; i++)
+            model_partition_free(&r->topics[t].partitions[i]);
+    }
+    sim_free(r->sim);
+    if (r->mem.used_bytes != 0)
+        run_fail(r, "%llu bytes of the simulation are lost", (unsigned long long)r->mem.used_bytes);
+    mem_destroy(&r->mem);
+}
+
+static void run_clients_print(const struct run *r)
+{
+    for (uint32_t i = 0; i < r->options.producers; i++) {
+        const struct producer *p = &r->producers[i];
+        (void)fprintf(stderr,
+                      "producer %u: v%d acks %d id %lld in flight %u of %u, %u left, %llu done, "
+                      "%llu refused, %llu connects\n",
+                      i, p->version, p->acks, (long long)p->producer_id, p->parcels_count,
+                      p->in_flight_max, p->left, (unsigned long long)p->acknowledged,
+                      (unsigned long long)p->refused, (unsigned long long)p->link.connects);
+    }
+    for (uint32_t i = 0; i <= FETCHERS_MAX; i++) {
+        const struct fetcher *f = &r->fetchers[i];
+        if (f->run == NULL)
+            continue;
+        (void)fprintf(stderr,
+                      "fetcher %u: v%d session %d/%d bytes %u/%u wait %u asked %u up %d "
+                      "connects %llu timeouts %llu:",
+                      i, f->version, f->session_id, f->session_epoch, f->max_bytes,
+                      f->partition_max_bytes, f->max_wait_ms, f->link.requests_count, f->link.is_up,
+                      (unsigned long long)f->link.connects, (unsigned long long)f->link.timeouts);
+        for (uint32_t t = 0; t < r->options.topics; t++) {
+            for (uint32_t n = 0; n < r->topics[t].partitions_count; n++) {
+                if (f->at[t][n].wanted)
+                    (void)fprintf(stderr, " %u-%u:%lld/%lld", t, n, (long long)f->at[t][n].offset,
+                                  (long long)model_floor(&r->topics[t].partitions[n]));
+            }
+        }
+        (void)fprintf(stderr, "\n");
+    }
+}
+
+static void run_summary(const struct run *r)
+{
+    run_clients_print(r);
+    uint64_t acknowledged = 0, seen = 0;
+    for (uint32_t t = 0; t < r->options.topics; t++) {
+        for (uint32_t i = 0; i < r->topics[t].partitions_count; i++) {
+            acknowledged += r->topics[t].partitions[i].acknowledged_batches;
+            seen += r->topics[t].partitions[i].seen_batches;
+        }
+    }
+    (void)fprintf(stderr,
+                  "cuts %u kills %u stops %u starts %u acknowledged %llu seen %llu, %.3f s, "
+                  "%llu events\n",
+                  r->cuts, r->kills, r->stops, r->node.starts, (unsigned long long)acknowledged,
+                  (unsigned long long)seen, (double)sim_now_ns(r->sim) / 1e9,
+                  (unsigned long long)sim_events(r->sim));
+    for (uint32_t i = 0; i < SIM_COUNTS; i++)
+        (void)fprintf(stderr, "  %-22s %llu\n", sim_count_name((enum sim_count)i),
+                      (unsigned long long)sim_counted(r->sim, (enum sim_count)i));
+}
+
+struct run_result run_produce(uint64_t seed, bool verbose)
+{
+    struct run *r;
+    struct mem own;
+    int error = mem_init(&own, sizeof(*r) + 4096);
+    assert(error == 0);
+    r = mem_zalloc(&own, sizeof(*r));
+    assert(r != NULL);
+    run_make(r, seed, verbose);
+    admin_start(&r->admin, r);
+    for (uint32_t i = 0; i < r->options.producers; i++)
+        producer_start(&r->producers[i], r, i);
+    for (uint32_t i = 0; i < r->options.fetchers; i++)
+        fetcher_start(&r->fetchers[i], r, i, false);
+    harm_start(r);
+    if (!r->failed)
+        sim_node_start(&r->node);
+    (void)sim_run(r->sim, UINT64_MAX, run_over, r);
+    if (!r->failed && r->phase != PHASE_OVER)
+        run_fail(r, "nothing happens any more in phase %d", r->phase);
+    struct run_result result = {.digest = sim_digest(r->sim),
+                                .events = sim_events(r->sim),
+                                .virtual_ns = sim_now_ns(r->sim)};
+    if (verbose)
+        run_summary(r);
+    run_free(r);
+    result.failed = r->failed;
+    if (r->failed)
+        (void)fprintf(stderr, "FAIL torc-sim --seed %llu: %s\n", (unsigned long long)seed, r->text);
+    mem_free(&own, r, sizeof(*r));
+    mem_destroy(&own);
+    return result;
+}
