@@ -41,6 +41,21 @@ struct recovery {
     struct replays *replays;
 };
 
+/* The file of a segment that the WAL holds from its first batch on is not there, but younger ones
+ * are: the power went before the folder was synced, and names are kept in any order. Everything is
+ * in the WAL, so the log is written anew from here. (If it was retention that took the file, the
+ * WAL says so further on, and retention takes it again.) */
+static int recovery_begin_below(struct log *l, const struct wal_entry *e)
+{
+    int error = segments_remove_from(l, 0);
+    if (error != 0)
+        return error;
+    l->start_offset = l->end_offset = e->base_offset;
+    l->writing = 0;
+    l->changed = true;
+    return segment_add(l, e->base_offset) == NULL ? -ENOMEM : 0;
+}
+
 static int recovery_entry(void *context, const struct wal_entry *e, const uint8_t *batch)
 {
     struct recovery *v = context;
@@ -52,8 +67,15 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
         l->start_offset = MAX(l->start_offset, e->base_offset);
         return 0;
     }
-    if (e->last_offset < l->segments[0]->base)
-        return 0; /* removed since by retention */
+    if (e->last_offset < l->start_offset && l->start_offset > l->segments[0]->base)
+        return 0; /* deleted since */
+    if (e->base_offset < l->segments[0]->base && l->replay == NULL) {
+        if ((e->flags & WAL_FIRST_IN_SEGMENT) == 0 || l->cached)
+            return 0; /* of a segment that was durable: removed since by retention */
+        int error = recovery_begin_below(l, e);
+        if (error != 0)
+            return error;
+    }
     return replay_batch(v->replays, l, e, batch);
 }
 

@@ -206,7 +206,9 @@ static int replay_begin(struct log *l, const struct wal_entry *e)
     if (e->base_offset < l->end_offset) {
         r->segment = segment_find(l, e->base_offset);
         struct segment *s = l->segments[r->segment];
-        r->position = e->position;
+        /* Its segment's file may have lost its name: then it follows a segment that is complete. */
+        bool begins = (e->flags & WAL_FIRST_IN_SEGMENT) != 0 && s->base != e->base_offset;
+        r->position = begins ? s->written : e->position;
         if (e->position > s->written || s->base > e->base_offset)
             return replay_rot(l, e->base_offset, "the segments do not reach the WAL");
         error = segment_measure(l, s, &r->position, &cursor, &r->next);

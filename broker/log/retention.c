@@ -212,12 +212,37 @@ static int log_roll_now(struct log *l)
     return 0;
 }
 
+/* The WAL says that the log begins at offset now. False: it has no room. */
+static bool log_tell_start(struct log *l, int64_t offset)
+{
+    struct wal *w = &l->dir->wal;
+    struct wal_entry entry = {.type = WAL_LOG_START,
+                              .topic_id = l->key.topic_id,
+                              .partition = l->key.partition,
+                              .leader_epoch = l->leader_epoch,
+                              .base_offset = offset,
+                              .last_offset = offset,
+                              .slot = l->slot};
+    assert(offset > l->start_offset);
+    if (wal_reserve(w, 0) == NULL)
+        return false;
+    wal_commit(w, &entry);
+    wal_hold(w, l);
+    log_move_start(l, offset);
+    l->start_dirty = true;
+    return true;
+}
+
+/* Told first: else a recovery that meets the first segment's batches in the WAL, and not its file,
+ * would take it for one whose name a power cut has lost. */
 static int log_remove_segments(struct log *l, uint32_t count)
 {
     int error = 0;
+    int64_t start = l->segments[count]->base;
+    if (start > l->start_offset && !log_tell_start(l, start))
+        return 0; /* at the next check */
     for (uint32_t i = 0; i < count && error == 0; i++) {
         struct segment *s = l->segments[0];
-        log_move_start(l, l->segments[1]->base);
         error = s->created ? segment_rename_files(l, s) : 0;
         if (error == 0)
             segment_remove_first(l);
@@ -295,21 +320,8 @@ bool log_delete_records(struct log *l, struct log_delete_records *d)
         return refused(d, KE_POLICY_VIOLATION);
     if (offset < 0 || offset > l->high_watermark)
         return refused(d, KE_OFFSET_OUT_OF_RANGE);
-    if (offset > l->start_offset) {
-        struct wal_entry entry = {.type = WAL_LOG_START,
-                                  .topic_id = l->key.topic_id,
-                                  .partition = l->key.partition,
-                                  .leader_epoch = l->leader_epoch,
-                                  .base_offset = offset,
-                                  .last_offset = offset,
-                                  .slot = l->slot};
-        if (wal_reserve(w, 0) == NULL)
-            return refused(d, KE_KAFKA_STORAGE_ERROR);
-        wal_commit(w, &entry);
-        wal_hold(w, l);
-        log_move_start(l, offset);
-        l->start_dirty = true;
-    }
+    if (offset > l->start_offset && !log_tell_start(l, offset))
+        return refused(d, KE_KAFKA_STORAGE_ERROR);
     d->error = KE_NONE;
     d->low_watermark = l->start_offset;
     struct wal_group *g = wal_last_group(w); /* also a repeated one waits for the first */
