@@ -175,7 +175,9 @@ int segment_create(struct log *l, struct segment *s)
     l->folder_dirty = true;
     if (s->snapshot == NULL)
         return 0;
-    error = snapshot_write(l, s->base, s->snapshot, s->snapshot_size);
+    /* One that is on the device already says the same, and stays: written anew it could be torn. */
+    bool there = s->base == l->snapshot_offset;
+    error = there ? 0 : snapshot_write(l, s->base, s->snapshot, s->snapshot_size);
     mem_free(l->core->mem, s->snapshot, s->snapshot_size);
     s->snapshot = NULL;
     s->snapshot_size = 0;

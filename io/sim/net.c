@@ -119,7 +119,7 @@ static void pipe_arrive(struct sim_event *e)
             sim_end_reset_soon(sim_end_peer(end), CLOSED_RST_NS);
         return;
     }
-    pipe_plan(end, s->style.net_ns / 8);
+    pipe_plan(end, s->style.net_ns / LINE_PARTS / 8);
     sim_end_update(end);
     if (end->client != NULL && sim_end_peer(end)->send != NULL)
         sim_send_push(sim_end_peer(end));
