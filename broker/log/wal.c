@@ -432,12 +432,14 @@ static void wal_zeroed(struct op *op)
     w->files[w->zero_file].zeroed = w->zero_from + (uint64_t)op->result;
 }
 
-/* Makes the next file once this one is half full, and zeroes it. */
+/* Makes the next file once this one is half full, or has no room for the group that is to be
+ * written, and zeroes it. */
 static void wal_prepare(struct wal *w)
 {
     struct log_core *c = wal_core(w);
-    bool make = w->files_count < c->config.wal_files_count && w->dir->state.now == DIR_OK &&
-                w->position > wal_file_bytes(w) / 2 && w->current + 1 == w->files_count;
+    bool soon = w->position > wal_file_bytes(w) / 2 || w->state.now == WAL_STALLED;
+    bool make = w->files_count < c->config.wal_files_count && w->dir->state.now == DIR_OK && soon &&
+                w->current + 1 == w->files_count;
     if (make) {
         int error = wal_file_open(w, w->files_count);
         if (error == -ENOSPC || error == -EDQUOT)
@@ -678,4 +680,6 @@ void wal_turn(struct wal *w)
     wal_prepare(w);
     if (w->state.now != WAL_FAILED && !list_empty(&w->closed))
         wal_write(w);
+    if (w->state.now == WAL_STALLED)
+        wal_prepare(w);
 }
