@@ -104,8 +104,10 @@ void batch_file_done(struct batch_file *f);
  * when the bytes at `position` are no batch; -ENOMEM or what reading said. */
 NODISCARD int batch_file_next(struct batch_file *f, const uint8_t **batch,
                               struct batch_header *header);
-/* Behind a bad place: is there a whole batch of an epoch above `epoch` in the next bytes? */
-NODISCARD int batch_file_find_later(struct batch_file *f, int32_t epoch, bool *found);
+/* Behind a bad place: is there a whole batch of an epoch above `epoch`, up to `noted`, in the next
+ * bytes? */
+NODISCARD int batch_file_find_later(struct batch_file *f, int32_t epoch, int32_t noted,
+                                    bool *found);
 
 /* Lists and reads everything: metalog_recover.c. */
 NODISCARD int metalog_recover(struct metalog *m, const struct metalog_reader *reader, char *why,

@@ -9,7 +9,9 @@
  *   segments, oldest first, every batch checked --> batches from the snapshot on go to the reader
  *        |
  *        +- bad bytes in the last segment, nothing of a later epoch behind them: a write that was
- *        |  under way when the machine stopped. Never acknowledged, so it is cut off.
+ *        |  under way when the machine stopped. Never acknowledged, so it is cut off. The first
+ * write |  of an epoch may be torn as well, and leave later batches of it whole: an epoch counts
+ * only |  when leader-epoch-checkpoint has it, which is written when that first write is durable.
  *        +- bad bytes anywhere else: what was durable has rotted. Refused: starting on half of the
  *           metadata would make every topic behind the hole disappear.
  *
@@ -34,7 +36,8 @@
 
 #define BATCH_FILE_BUFFER   (1u << 20)
 #define LATER_SEARCH_BYTES  (64u << 20) /* how far behind a bad place we look */
-#define NAME_SNAPSHOT_SIZE  31          /* %020d-%010d */
+#define EPOCHS_FILE_MAX     (16u << 20)
+#define NAME_SNAPSHOT_SIZE  31 /* %020d-%010d */
 #define NAME_SEGMENT_DIGITS 20
 
 /* ---- reading a file of batches ----------------------------------------------------------------
@@ -113,7 +116,7 @@ int batch_file_next(struct batch_file *f, const uint8_t **batch, struct batch_he
     return 1;
 }
 
-int batch_file_find_later(struct batch_file *f, int32_t epoch, bool *found)
+int batch_file_find_later(struct batch_file *f, int32_t epoch, int32_t noted, bool *found)
 {
     *found = false;
     uint64_t from = f->position;
@@ -126,7 +129,8 @@ int batch_file_find_later(struct batch_file *f, int32_t epoch, bool *found)
         struct batch_header h;
         if (at[i + BATCH_PEEK_SIZE - 1] != 2)
             continue;
-        if (batch_peek(at + i, available - i, &h) != BATCH_WHOLE || h.leader_epoch <= epoch)
+        if (batch_peek(at + i, available - i, &h) != BATCH_WHOLE || h.leader_epoch <= epoch ||
+            h.leader_epoch > noted)
             continue;
         *found = batch_crc_matches(at + i, h.size);
     }
@@ -346,6 +350,25 @@ static int segment_cut(struct metalog *m, struct batch_file *f, const char *path
     return result != 0 ? result : io_fdatasync(m->options.io, m->fd);
 }
 
+/* The latest epoch of which leader-epoch-checkpoint knows; -1: none, or it cannot be read. */
+static int32_t noted_epoch(const struct metalog *m)
+{
+    char path[METALOG_PATH_MAX], *text = NULL;
+    size_t size = 0;
+    int64_t epoch = -1;
+    metalog_path(m, "leader-epoch-checkpoint", path);
+    if (io_slurp(m->options.io, m->options.mem, path, EPOCHS_FILE_MAX, &text, &size) != 0)
+        return -1;
+    char *line = memchr(text, '\n', size); /* behind the version; then the count, then the epochs */
+    line = line == NULL ? NULL : strchr(line + 1, '\n');
+    while (line != NULL && line[1] != '\0') {
+        epoch = strtoll(line + 1, NULL, 10);
+        line = strchr(line + 1, '\n');
+    }
+    mem_free(m->options.mem, text, size + 1);
+    return epoch >= 0 && epoch <= INT32_MAX ? (int32_t)epoch : -1;
+}
+
 /* Reads one segment, which is m's last, into m's books, and from offset `from` to the reader. */
 static int segment_scan(struct metalog *m, const struct metalog_reader *reader, int64_t from,
                         bool is_last, const char *path, char *why, size_t why_size)
@@ -373,7 +396,7 @@ static int segment_scan(struct metalog *m, const struct metalog_reader *reader, 
     }
     if (result == -EBADMSG && why[0] == '\0') {
         bool later = !is_last;
-        result = later ? 0 : batch_file_find_later(&f, m->last_epoch, &later);
+        result = later ? 0 : batch_file_find_later(&f, m->last_epoch, noted_epoch(m), &later);
         if (result == 0 && !later) {
             result = segment_cut(m, &f, path);
         } else if (result == 0) {

@@ -230,12 +230,33 @@ Test(quorum_metalog, rot_before_a_later_leaders_records_is_refused_and_left_alon
     uint64_t second = file_size(&t, LOG0);
     cr_assert_eq(append(&t, 1, 2, 30), 0);
     cr_assert_eq(append(&t, 2, 2, 30), 0);
+    cr_assert_eq(metalog_note_epoch(t.log, 2, 4), 0);
     metalog_close(t.log, true);
     uint64_t full = file_size(&t, LOG0);
     overwrite(&t, LOG0, second + 70, "\xff", 1);
     cr_assert_eq(tape_open(&t), -EBADMSG);
     cr_assert(strstr(t.why, "damaged") != NULL, "%s", t.why);
     cr_assert_eq(file_size(&t, LOG0), full);
+    tape_end(&t);
+}
+
+/* The leader's first group is several batches in one write, of which any sectors may be missing. */
+Test(quorum_metalog, a_torn_first_write_of_an_epoch_is_cut_off_even_if_its_end_is_whole)
+{
+    struct tape t;
+    tape_begin(&t);
+    cr_assert_eq(tape_open(&t), 0, "%s", t.why);
+    cr_assert_eq(append(&t, 1, 2, 30), 0);
+    cr_assert_eq(metalog_note_epoch(t.log, 1, 0), 0);
+    uint64_t second = file_size(&t, LOG0);
+    cr_assert_eq(append(&t, 2, 2, 30), 0);
+    cr_assert_eq(append(&t, 2, 2, 30), 0);
+    metalog_close(t.log, false);
+    overwrite(&t, LOG0, second + 70, "\xff", 1);
+    cr_assert_eq(tape_open(&t), 0, "%s", t.why);
+    cr_assert_eq(t.batches, 1);
+    metalog_close(t.log, false);
+    cr_assert_eq(file_size(&t, LOG0), second);
     tape_end(&t);
 }
 
