@@ -67,6 +67,8 @@ STEPS = [
           ["-Db_sanitize=thread", "-Db_lundef=false"]),
     Step("schema/jars", "message schemas agree with those in Kafka's own jars",
          [PY, "tests/harness/schemas.py"], JAVA, ("tests/proto/compare_schemas.py",)),
+    Step("sim/seeds", "the simulator: power cuts, kills, resets; fixed seeds, fresh seeds, repeats",
+         [PY, "tests/sim/run.py"], (), ("build/tests/sim/torc-sim",), 600),
     Step("interop/clients", "real clients write and read each other's records by partition",
          [PY, "tests/interop/clients/run.py"], (), BROKER, 400),
     Step("interop/kill", "librdkafka's idempotent producers lose and repeat nothing over kills",

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Run the simulator over many seeds: fixed ones, which every change must pass, fresh ones, which nobody
+has seen, and some twice, which must give the same digest.
+
+A seed that fails is printed with the line that repeats it: build/tests/sim/torc-sim --seed N --verbose
+"""
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+SIM = TOP / "build/tests/sim/torc-sim"
+SLICE = 25  # seeds of one process
+LIMIT_S = 600
+
+
+def run(first, last, *words):
+    task = subprocess.run([SIM, "--seeds", f"{first}..{last}", *words], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S, check=False)
+    done = re.search(r"^(\d+) seeds, (\d+) failed, ([\d.]+) virtual s, (\d+) events", task.stdout,
+                     re.M)
+    if task.returncode != 0 or done is None:
+        print(task.stdout[-2000:])
+        return last - first + 1, max(1, int(done[2]) if done else 1), 0.0, 0
+    return int(done[1]), int(done[2]), float(done[3]), int(done[4])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fixed", type=int, default=1000, help="seeds 1..N (default: 1000)")
+    parser.add_argument("--fresh", type=int, default=100, help="seeds from the clock (default: 100)")
+    parser.add_argument("--twice", type=int, default=20, help="run twice each (default: 20)")
+    args = parser.parse_args()
+    begin, fresh = time.monotonic(), int(time.time()) * 1000
+    work = [(a, min(a + SLICE - 1, args.fixed)) for a in range(1, args.fixed + 1, SLICE)]
+    work += [(fresh + a, fresh + min(a + SLICE, args.fresh) - 1)
+             for a in range(0, args.fresh, SLICE)]
+    work += [(1, args.twice, "--twice")] if args.twice else []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        results = list(pool.map(lambda w: run(*w), work))
+    seeds, failed = sum(r[0] for r in results), sum(r[1] for r in results)
+    virtual, events = sum(r[2] for r in results), sum(r[3] for r in results)
+    took = time.monotonic() - begin
+    print(f"      sim: {args.fixed} fixed seeds, {args.fresh} fresh ones from {fresh}, {args.twice} "
+          f"twice with the same digest: {virtual:,.0f} virtual s and {events:,} events in "
+          f"{took:.0f} s ({virtual / took:.0f}x)")
+    print(f"# passed={seeds - failed} failed={failed} skipped=0 seconds={took:.1f}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
