@@ -79,6 +79,8 @@ STEPS = [
          [PY, "tests/interop/tools/run.py"], JAVA, BROKER, 300),
     Step("interop/groups", "consumer groups: answers as with Apache Kafka, and real members",
          [PY, "tests/interop/groups/run.py"], JAVA, BROKER, 600),
+    Step("interop/exchange", "torc and Apache Kafka open each other's data directory, all is there",
+         [PY, "tests/interop/exchange/run.py"], JAVA, BROKER, 400),
     Step("crash/kill", "killed under load again and again: nothing acknowledged is lost",
          [PY, "tests/crash/run.py"], (), (*BROKER, LOAD), 300),
     Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",

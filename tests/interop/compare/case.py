@@ -17,15 +17,16 @@ CASES = []
 class Case:
     """silent: no answer may come. body: sent as it is. answer_version: of the answer, if other than
     the request's. keep: remember the answer's producer id. wait_s: how
-    long an answer may take."""
+    long an answer may take. until_ok: ask again while the broker says it is not ready yet."""
 
     def __init__(self, name, api, versions, values=None, silent=False, body=None,
-                 answer_version=None, keep=None, wait_s=15):
+                 answer_version=None, keep=None, wait_s=15,
+                 until_ok=False):
         low, _, high = str(versions).partition("-")
         self.name, self.api, self.versions = name, api, range(int(low), int(high or low) + 1)
         self.values = values if callable(values) else lambda v: values or {}
         self.silent, self.body, self.keep = silent, body, keep
-        self.answer_version, self.wait_s = answer_version, wait_s
+        self.answer_version, self.wait_s, self.until_ok = answer_version, wait_s, until_ok
 
 
 def case(*words, **how):

@@ -67,9 +67,11 @@ case("several partitions", "Produce", BOTH, lambda v: {
                          ("small", [(0, ONE)]))]})
 case("no topics", "Produce", BOTH, {"acks": -1, "timeout_ms": 1000, "topic_data": []})
 
-case("a producer id", "InitProducerId", "0-5", {"transaction_timeout_ms": 60000}, keep="first")
+case("a producer id", "InitProducerId", "0-5", {
+    "transactional_id": None, "transaction_timeout_ms": 60000}, keep="first", until_ok=True)
+case("an empty transactional id", "InitProducerId", "0-5", {"transaction_timeout_ms": 60000})
 case("bump an unknown id", "InitProducerId", "3-5", {
-    "transaction_timeout_ms": 60000, "producer_id": 987654, "producer_epoch": 3})
+    "transactional_id": None, "transaction_timeout_ms": 60000, "producer_id": 987654, "producer_epoch": 3})
 
 
 def sequenced(pid, sequence, epoch=0, n=1):

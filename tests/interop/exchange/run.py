@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""One data directory, passed between torc and Apache Kafka; whoever opens it finds all of it.
+
+    torc ──100 MB──▶ clean stop ──▶ Kafka ──10 MB──▶ clean stop ──▶ torc        and Kafka first
+          every record read           every record read, appended         every record read
+
+Twelve partitions in small segments, five producers, one for each codec, idempotent, with keys, headers
+and timestamps. At each change of hands these must agree with what the one before gave out:
+ 1. each record: offset, timestamp, key, value, headers;
+ 2. topics: ids, partitions, configurations; begin and end offsets; offsets by time;
+ 3. what an idempotent producer wrote: a batch sent again gets the offset it had;
+ 4. a group's committed offsets.
+Kafka must call nothing torn or corrupt when it opens torc's directory, and its dump tool must accept each
+file in it.
+"""
+import hashlib
+import re
+import sys
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(TOP / "tests"))
+from harness import venv  # noqa: E402
+from harness.batch import batch  # noqa: E402
+from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
+from harness.report import Report, Skip  # noqa: E402
+from harness.tools import Tools  # noqa: E402
+from harness.wire import Client, Closed  # noqa: E402
+
+TOPIC, PARTITIONS, SEQ, GROUP = "exchange", 12, "sequenced", "exchange-group"
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+SETTINGS = {"log.segment.bytes": 2 << 20, "num.partitions": 1, "torc.cores": 2,
+            "offsets.topic.num.partitions": 3}
+FIRST_MB, MORE_MB, WAIT_S = 100, 10, 60
+COMPLAINTS = re.compile(r"corrupt|Recovering unflushed (?!.*__cluster_metadata)|index file|ERROR|"
+                        r"unclean shutdown|Found invalid|not consistent|Exception")
+# Kafka's coordinators begin to load, meet the new leader epoch of their own broker, and load again.
+RACE = re.compile(r"NotLeaderOrFollower|no longer the leader")
+
+
+def value_of(codec, counter):
+    """Text that compresses as logs do, of 20 to 4,000 bytes; it cannot be told from its neighbour's."""
+    word = f"{codec} {counter} {counter * 2654435761 % 2 ** 32:08x} "
+    size = 20 + counter * 7919 % 400 if counter % 10 else 4000
+    return (word * (size // len(word) + 1))[:size].encode()
+
+
+class Writer:
+    """Writes records through five producers and remembers what it wrote."""
+
+    def __init__(self):
+        self.counter, self.begin_ms = [0] * len(CODECS), int(time.time() * 1000) - 7_200_000
+        self.bytes = 0
+
+    def write(self, address, mb):
+        import confluent_kafka as ck
+        failed, want = [], self.bytes + (mb << 20)
+        producers = [ck.Producer({
+            "bootstrap.servers": address, "enable.idempotence": True, "compression.type": codec,
+            "linger.ms": 10, "batch.num.messages": 500, "message.timeout.ms": WAIT_S * 1000,
+            "queue.buffering.max.messages": 200_000, "log_level": 2}) for codec in CODECS]
+
+        def done(error, _):
+            if error:
+                failed.append(str(error))
+
+        while self.bytes < want:
+            for c, producer in enumerate(producers):
+                for _ in range(100):
+                    n = self.counter[c]
+                    value = value_of(c, n)
+                    producer.produce(TOPIC, value, f"key-{n}", n % PARTITIONS, on_delivery=done,
+                                     timestamp=self.begin_ms + n,
+                                     headers=[("n", str(n)), ("codec", CODECS[c])])
+                    self.counter[c] = n + 1
+                    self.bytes += len(value) + 60
+                producer.poll(0)
+        left = sum(p.flush(WAIT_S) for p in producers)
+        if failed or left:
+            raise RuntimeError(f"{len(failed)} not delivered, {left} unanswered: {failed[:3]}")
+        return sum(self.counter)
+
+
+def read_all(address, count):
+    """A digest of each partition: all its records' offsets, times, keys, values, headers, in order."""
+    import confluent_kafka as ck
+    consumer = ck.Consumer({"bootstrap.servers": address, "group.id": "reader", "log_level": 2,
+                            "enable.auto.commit": False, "check.crcs": True,
+                            "fetch.wait.max.ms": 50, "auto.offset.reset": "error"})
+    consumer.assign([ck.TopicPartition(TOPIC, p, 0) for p in range(PARTITIONS)])
+    digests = [hashlib.sha256() for _ in range(PARTITIONS)]
+    seen, late, wrong = 0, time.monotonic() + WAIT_S, []
+    while seen < count and time.monotonic() < late:
+        for m in consumer.consume(5000, 1):
+            if m.error():
+                raise RuntimeError(f"after {seen} records: {m.error()}")
+            seen += 1
+            headers = dict(m.headers())
+            n, codec = int(headers["n"]), CODECS.index(headers["codec"].decode())
+            if m.value() != value_of(codec, n) or m.key() != b"key-%d" % n:
+                wrong.append((m.partition(), m.offset()))
+            digests[m.partition()].update(repr((m.offset(), m.timestamp(), m.key(), m.value(),
+                                                m.headers())).encode())
+    consumer.close()
+    if seen != count or wrong:
+        raise RuntimeError(f"{seen} of {count} records, {len(wrong)} not as written: {wrong[:3]}")
+    return [d.hexdigest()[:16] for d in digests]
+
+
+def settled(found):
+    """Whether every partition answered."""
+    return not any(p[1] for name in ("begin", "end", "by time", "max") for p in found[name])
+
+
+def facts(client, begin_ms):
+    """What admin calls say, without what may change with the broker."""
+    topics = client.ask("Metadata", 12, {"topics": None})["topics"]
+    shape = {t["name"]: (t["topic_id"].hex(), len(t["partitions"])) for t in topics}
+    configs = client.ask("DescribeConfigs", 4, {"resources": [
+        {"resource_type": 2, "resource_name": TOPIC, "configuration_keys": None}]})
+    shape["configs"] = {c["name"]: c["value"] for c in configs["results"][0]["configs"]
+                        if c["config_source"] == 1}
+    for name, stamp in (("begin", -2), ("end", -1), ("by time", begin_ms + 5000), ("max", -3)):
+        parts = client.ask("ListOffsets", 7, {"replica_id": -1, "topics": [
+            {"name": TOPIC, "partitions": [{"partition_index": p, "timestamp": stamp}
+                                           for p in range(PARTITIONS)]}]})["topics"][0]["partitions"]
+        shape[name] = [(p["partition_index"], p["error_code"], p["offset"], p["timestamp"])
+                       for p in sorted(parts, key=lambda p: p["partition_index"])]
+    return shape
+
+
+class Sequenced:
+    """An idempotent producer without a client: what it wrote before, it sends again."""
+
+    def __init__(self):
+        self.pid, self.sent = None, []
+
+    def produce(self, client, sequence):
+        records = batch(((b"s", b"%d" % sequence),) * 2, producer=self.pid, producer_epoch=0,
+                        sequence=sequence, time=int(time.time() * 1000))
+        answer = client.ask("Produce", 9, {"acks": -1, "timeout_ms": 9000, "topic_data": [
+            {"name": SEQ, "partition_data": [{"index": 0, "records": records}]}]})
+        return answer["responses"][0]["partition_responses"][0]
+
+    def go_on(self, client):
+        """Write two more batches; returns what is wrong."""
+        if self.pid is None:
+            given = until(lambda: client.ask("InitProducerId", 4, {
+                "transactional_id": None, "transaction_timeout_ms": 9000}),
+                          lambda g: g["error_code"] == 0, "a producer id")
+            self.pid = given["producer_id"]
+        for _ in range(2):
+            sequence = len(self.sent) * 2
+            part = self.produce(client, sequence)
+            if part["error_code"]:
+                return f"sequence {sequence}: {part}"
+            self.sent.append(part["base_offset"])
+        return ""
+
+    def repeat(self, client):
+        """The last again, as snapshots hold no more, and one from beyond a gap; returns what is wrong."""
+        count = len(self.sent)
+        part = self.produce(client, count * 2 - 2)
+        if part["error_code"] or part["base_offset"] != self.sent[-1]:
+            return f"sequence {count * 2 - 2} was at {self.sent[-1]}, again: {part}"
+        part = self.produce(client, count * 2 + 10)
+        return "" if part["error_code"] == 45 else f"a gap in the sequence: {part}"
+
+
+def commit(client, offset):
+    """Commit an offset in a group that nobody is in."""
+    answer = client.ask("OffsetCommit", 8, {
+        "group_id": GROUP, "generation_id_or_member_epoch": -1, "member_id": "", "topics": [
+            {"name": TOPIC, "partitions": [{"partition_index": 3, "committed_offset": offset,
+                                            "committed_metadata": f"at {offset}"}]}]})
+    return answer["topics"][0]["partitions"][0]["error_code"]
+
+
+def committed(client):
+    answer = client.ask("OffsetFetch", 7, {"group_id": GROUP, "topics": [
+        {"name": TOPIC, "partition_indexes": [3]}], "require_stable": False})
+    part = answer["topics"][0]["partitions"][0] if answer["topics"] else {}
+    return (part.get("committed_offset"), part.get("metadata"),
+            part.get("error_code") or answer.get("error_code"))
+
+
+def until(attempt, wanted, what):
+    """Repeat what a broker that has just started may refuse at first."""
+    late, last = time.monotonic() + WAIT_S, None
+    while time.monotonic() < late:
+        try:
+            last = attempt()
+            if wanted(last):
+                return last
+        except (OSError, Closed) as e:
+            last = e
+        time.sleep(0.1)
+    raise RuntimeError(f"{what}: {last} after {WAIT_S} s")
+
+
+class Exchange:
+    """The one directory, and what must be found in it."""
+
+    def __init__(self, report, place, name):
+        self.report, self.place, self.name = report, place, name
+        self.folder = place.folder / name
+        self.writer, self.sequenced = Writer(), Sequenced()
+        self.digests = self.facts = self.offset = None
+        self.port = None
+        self.count = 0
+
+    def broker(self, kind, turn):
+        """The broker of this turn, on the one data directory."""
+        b = self.place.broker(kind, f"{self.name}/{turn}-{kind}", settings=SETTINGS)
+        if self.port:  # metadata holds the listeners of the node that registers next anyway
+            b.port, b.controller = self.port
+            b.address = f"127.0.0.1:{b.port}"
+        self.port = b.port, b.controller
+        b.data = self.folder / "data"
+        return b
+
+    def turn(self, kind, turn, mb):
+        """Open, compare with all that is known, write more, stop cleanly."""
+        b, say = self.broker(kind, turn), f"{self.name}: {kind}"
+        b.start()
+        with Client(b.address, WAIT_S) as c:
+            complaints = [line for line in b.log.read_text(errors="replace").splitlines()
+                          if COMPLAINTS.search(line) and not RACE.search(line)] if kind == "kafka" else []
+            self.report.check(f"{say} calls nothing torn", not complaints,
+                              "\n".join(complaints[:8]))
+            until(lambda: c.ask("FindCoordinator", 2, {"key": GROUP})["error_code"],
+                  lambda e: e == 0, "a coordinator")
+            if turn == 0:
+                self.create(c)
+            else:
+                self.compare(c, b, say)
+            begin = time.monotonic()
+            self.count = self.writer.write(b.address, mb)
+            took = time.monotonic() - begin
+            wrong = self.sequenced.go_on(c)
+            self.report.check(f"{say} takes an idempotent producer's next", not wrong, wrong)
+            self.offset = 1000 + turn
+            until(lambda: commit(c, self.offset), lambda e: e == 0, "a commit")
+            self.facts = until(lambda: facts(c, self.writer.begin_ms), settled, "offsets")
+        self.digests = read_all(b.address, self.count)
+        status = b.stop()
+        self.report.check(f"{say} writes up to {self.count} records and stops", status in (0, 143),
+                          f"exit {status}")
+        print(f"      {mb} MB in {took:.1f} s")
+        return b
+
+    def create(self, client):
+        answer = client.ask("CreateTopics", 5, {"timeout_ms": 30000, "topics": [
+            {"name": TOPIC, "num_partitions": PARTITIONS, "replication_factor": 1, "configs": [
+                {"name": "segment.bytes", "value": str(1 << 20)},
+                {"name": "index.interval.bytes", "value": "1024"}]},
+            {"name": SEQ, "num_partitions": 1, "replication_factor": 1}]})
+        if any(t["error_code"] for t in answer["topics"]):
+            raise RuntimeError(f"{answer}")
+        until(lambda: facts(client, 0), settled, "leaders")
+
+    def compare(self, client, broker, say):
+        """Facts 1 to 4 of the head of this file."""
+        got = until(lambda: facts(client, self.writer.begin_ms), settled, "offsets")
+        for key, want in self.facts.items():
+            self.report.check(f"{say} finds the same {key}", got.get(key) == want,
+                              f"{str(got.get(key))[:300]}, not {str(want)[:300]}")
+        self.report.case(f"{say} gives every record as it was", self.same_records, broker)
+        wrong = self.sequenced.repeat(client)
+        self.report.check(f"{say} knows what an idempotent producer wrote", not wrong, wrong)
+        want = self.offset, f"at {self.offset}", 0
+        found = until(lambda: committed(client), lambda f: f[2] == 0, "a group's offsets")
+        self.report.check(f"{say} finds the group's offset", found == want, f"{found}, not {want}")
+
+    def same_records(self, broker):
+        digests = read_all(broker.address, self.count)
+        wrong = [p for p in range(PARTITIONS) if digests[p] != self.digests[p]]
+        if wrong:
+            raise AssertionError(f"partitions {wrong} changed")
+        return f"{self.count} records"
+
+
+def dump(report, tools, data, say):
+    """Kafka's dump tool on every segment, index, snapshot and checkpoint."""
+    files = {kind: sorted(data.rglob(f"*{kind}")) for kind in
+             (".log", ".index", ".timeindex", ".txnindex", ".snapshot", ".checkpoint")}
+    for kind, found in files.items():
+        # topic-checkpoint files are text without a suffix; .checkpoint is metadata's snapshots
+        bad, words = [], []
+        for n in range(0, len(found), 40):
+            part = ",".join(map(str, found[n:n + 40]))
+            if kind in (".index", ".timeindex"):
+                words = ["--index-sanity-check"]
+            elif kind == ".checkpoint":
+                words = ["--cluster-metadata-decoder"]
+            answer = tools.run("kafka-dump-log", "--files", part, *words, limit_s=120)
+            text = answer.out + answer.err
+            bad += [line for line in text.splitlines()
+                    if re.search(r"isvalid: false|Found \w+ mismatch|failed sanity|Exception|Mismatches|"
+                                 r"Could not|offset mismatch|corrupt", line)]
+            if answer.status:
+                bad.append(f"exit {answer.status}: {text[-300:]}")
+        if found:
+            report.check(f"{say}: Kafka's dump tool accepts {len(found)} {kind} files", not bad,
+                         "\n".join(bad[:6]))
+
+
+def main():
+    interrupt_on_term()
+    parser = arguments(__doc__, mb={"type": int, "default": FIRST_MB, "help": "how much at first"})
+    args = parser.parse_args()
+    venv.enter("exchange")
+    report = Report()
+    try:
+        with Place(args.keep) as place, Tools() as tools:
+            for name, order in (("there", [args.broker, "kafka", args.broker]),
+                                ("back", ["kafka", args.broker, "kafka"])):
+                exchange = Exchange(report, place, name)
+                for turn, kind in enumerate(order):
+                    b = exchange.turn(kind, turn, MORE_MB if turn else args.mb)
+                    if kind == args.broker:
+                        dump(report, tools, b.data, f"{name}, turn {turn}")
+            place.keep |= report.failed > 0
+    except Skip as e:
+        report.skip("exchange", str(e))
+    except Exception as e:
+        report.fail("exchange", f"{type(e).__name__}: {e}")
+    return report.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
