@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -180,7 +181,11 @@ class Place:
 
     def __init__(self, keep=False):
         base = os.environ.get("TORC_TEST_DIR")
-        self.folder, self.brokers, self.keep = Path(tempfile.mkdtemp(prefix="torc-test-", dir=base)), [], keep
+        # The name says whose it is: several runs at once must be told apart by whoever clears up.
+        program = Path(sys.argv[0]).resolve().parent.name
+        prefix = f"torc-test-{program}-{os.getpid()}-"
+        self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
+        self.brokers, self.keep = [], keep
 
     def broker(self, kind, name=None, **how):
         """A broker of a kind, as the head of this file says; not started yet."""
