@@ -107,10 +107,11 @@ void epochs_free(struct log *l)
 
 void log_epoch_end(const struct log *l, int32_t epoch, int32_t *found_epoch, int64_t *end_offset)
 {
+    bool ready = log_status(l) == KE_NONE; /* an unloaded log is loaded by it */
     const struct epochs *es = l->epochs;
     *found_epoch = -1;
     *end_offset = NO_OFFSET;
-    if (epoch < 0 || es == NULL || es->count == 0)
+    if (!ready || epoch < 0 || es == NULL || es->count == 0)
         return;
     if (epoch == epochs_latest(l)) { /* it may still be written in */
         *found_epoch = epoch;
@@ -129,7 +130,8 @@ void log_epoch_end(const struct log *l, int32_t epoch, int32_t *found_epoch, int
 
 int32_t log_epoch_at(const struct log *l, int64_t offset)
 {
-    const struct epochs *es = l->epochs;
+    bool ready = log_status(l) == KE_NONE;
+    const struct epochs *es = ready ? l->epochs : NULL;
     for (uint32_t i = es == NULL ? 0 : es->count; i > 0; i--)
         if (es->entries[i - 1].start_offset <= offset)
             return es->entries[i - 1].epoch;
