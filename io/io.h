@@ -205,6 +205,10 @@ NODISCARD int64_t io_pread(struct io *io, int fd, void *to, size_t size, uint64_
 NODISCARD int64_t io_pwrite(struct io *io, int fd, const void *from, size_t size, uint64_t offset);
 NODISCARD int io_truncate(struct io *io, int fd, uint64_t size);
 NODISCARD int io_allocate(struct io *io, int fd, uint64_t size); /* space and size, unwritten */
+/* Returns when no direct write to this file, by whoever, is under way any more: those of a killed
+ * process go on after it is gone, and would land on what is written next. fd is open for writing.
+ */
+void io_settle(struct io *io, int fd);
 NODISCARD int io_fdatasync(struct io *io, int fd);
 NODISCARD int io_sync_directory(struct io *io, const char *path);
 /* Everything of the file system that holds path is on its device (syncfs). */

@@ -428,6 +428,13 @@ int io_truncate(struct io *io, int fd, uint64_t size)
     return error;
 }
 
+/* Here, what was under way when a process ended has landed or not by the time it starts again. */
+void io_settle(struct io *io, int fd)
+{
+    assert(fd >= 0);
+    sim_pause(io, io->sim->style.call_ns);
+}
+
 int io_allocate(struct io *io, int fd, uint64_t size)
 {
     sim_pause(io, io->sim->style.call_ns);

@@ -116,8 +116,7 @@ static void command(struct crew *c, const char *word)
         c->load.draining = true;
         c->drain_ns = load_now_ns() + DRAIN_NS;
     } else if (strcmp(word, "check") == 0) {
-        c->final = reader_make(&c->load, true);
-        reader_mark(c->final, c->follower);
+        c->final = reader_make(&c->load, c->follower);
         c->drain_ns = load_now_ns() + DRAIN_NS;
     } else {
         c->quit = true;
@@ -161,8 +160,6 @@ static void look_for_ends(struct crew *c)
     if (c->final != NULL && c->drain_ns > 0 && (late || reader_done(c->final))) {
         if (late)
             load_wrong(l, WRONG_LOST, "the partitions cannot be read to their ends");
-        else
-            reader_compare(c->final, c->follower);
         c->drain_ns = 0;
         say_counts(c, "checked");
     }
@@ -252,7 +249,7 @@ int main(int count, char **words)
         return 2;
     }
     l->budget_ns = load_now_ns();
-    c->follower = reader_make(l, false);
+    c->follower = reader_make(l, NULL);
     for (uint32_t i = 0; i < l->producers_count; i++)
         c->producers[i] = producer_make(l, i);
     while (!c->quit)

@@ -129,16 +129,14 @@ bool producer_idle(const struct producer *p); /* nothing unanswered */
 /* ---- reader ---------------------------------------------------------------------------------- */
 
 struct reader;
-/* final: reads what is there from the beginning and is done at the end; else follows. */
-struct reader *reader_make(struct load *l, bool final);
+/* Without a follower it follows itself; with one it reads what is there from the beginning, is done
+ * at the end, and holds what it finds against what the follower saw. */
+struct reader *reader_make(struct load *l, struct reader *follower);
 struct link *reader_link(struct reader *r);
 void reader_turn(struct reader *r);
 void reader_read(struct reader *r);
 void reader_lost(struct reader *r);
 bool reader_done(const struct reader *r);
 uint64_t reader_records(const struct reader *r);
-/* Before the final reading: how far the follower came. After it: that both saw the same. */
-void reader_mark(struct reader *final, const struct reader *follower);
-void reader_compare(const struct reader *final, const struct reader *follower);
 
 #endif

@@ -341,7 +341,9 @@ static bool part_answered(struct producer *p, const struct request *r, const str
     bool again = error == 45 && s->failing; /* out of order, because one before it failed */
     for (size_t i = 0; i < sizeof(worth_repeating) / sizeof(*worth_repeating); i++)
         again |= worth_repeating[i] == error;
-    if (again && !r->probe) {
+    if (again && r->probe)
+        return true; /* asked at a bad moment; it is acknowledged anyway */
+    if (again) {
         s->failing = true;
         return false;
     }

@@ -2,9 +2,8 @@
  *
  *   fetch ─▶ batches ─▶ records ─▶ one after the other? ─▶ the producer's next? ─▶ at the offset
  *                                                                                  it was told?
- * There are two: one follows while the broker is killed and started, one reads all at the end. Both
- * keep a digest of what they saw, and the follower's must come out of the final reading too: what a
- * consumer has seen is never taken back.
+ * There are two: one follows while the broker is killed and started, one reads all at the end and
+ * must see what the follower saw: what a consumer has read is never taken back.
  *
  * Invariants
  *  1. Offsets of a partition have no gaps: nothing but our records is in it.
@@ -21,9 +20,17 @@
 #define ANSWER_NS 30000000000ull
 #define PAUSE_NS  3000000ull
 
+/* What stood at an offset. */
+struct seen {
+    uint32_t crc;
+    int32_t sequence;
+    uint16_t producer;
+};
+
 struct follow {
-    int64_t next, mark; /* the digest is wanted at mark, too */
-    uint64_t digest, digest_at_mark;
+    int64_t next;
+    struct seen *seen; /* the follower's: one per offset */
+    size_t seen_capacity;
     int32_t expected[PRODUCERS_MAX];
     uint32_t cursor[PRODUCERS_MAX]; /* into the stream's entries */
     int64_t end;                    /* final: where all that was sent ends */
@@ -36,17 +43,19 @@ struct reader {
     bool final, asked;
     int32_t correlation;
     uint64_t asked_ns, pause_ns, records;
+    struct reader *follower; /* of the final reader */
     struct follow parts[PARTITIONS_MAX];
 };
 
-struct reader *reader_make(struct load *l, bool final)
+struct reader *reader_make(struct load *l, struct reader *follower)
 {
     struct reader *r = load_grow(NULL, sizeof(*r));
     memset(r, 0, sizeof(*r));
     r->load = l;
-    r->final = final;
+    r->final = follower != NULL;
+    r->follower = follower;
     link_init(&r->link);
-    for (uint32_t i = 0; final && i < l->partitions_count; i++) {
+    for (uint32_t i = 0; r->final && i < l->partitions_count; i++) {
         for (uint32_t p = 0; p < l->producers_count; p++)
             r->parts[i].end += l->streams[p][i].next;
     }
@@ -74,9 +83,30 @@ bool reader_done(const struct reader *r)
 
 /* ---- records --------------------------------------------------------------------------------- */
 
-static uint64_t digest_add(uint64_t digest, uint64_t offset, const uint8_t *data, size_t size)
+/* What the follower saw at an offset must be what stands there at the end. */
+static void check_seen(struct reader *r, uint32_t partition, int64_t offset, const uint8_t *value,
+                       size_t size)
 {
-    return (digest ^ crc32c((uint32_t)offset, data, size)) * 0x9E3779B97F4A7C15ull + 1;
+    struct view v = {value, size, 0, false};
+    struct seen now = {.crc = crc32c(0, value, size), .producer = (uint16_t)view_i16(&v)};
+    (void)view_i16(&v);
+    now.sequence = view_i32(&v);
+    struct follow *f = &(r->final ? r->follower : r)->parts[partition];
+    if (r->final) {
+        const struct seen *was = &f->seen[offset];
+        if (offset < f->next && was->crc != now.crc)
+            load_wrong(r->load, WRONG_TAKEN_BACK,
+                       "partition=%u offset=%lld: was producer=%u sequence=%d, is producer=%u "
+                       "sequence=%d",
+                       partition, (long long)offset, was->producer, was->sequence, now.producer,
+                       now.sequence);
+        return;
+    }
+    if ((size_t)offset >= f->seen_capacity) {
+        f->seen_capacity = (size_t)offset * 2 + 1024;
+        f->seen = load_grow(f->seen, f->seen_capacity * sizeof(*f->seen));
+    }
+    f->seen[offset] = now;
 }
 
 /* The record of a sequence stands where the ledger says, if the ledger says anything yet. */
@@ -153,10 +183,8 @@ static void check_record(struct reader *r, uint32_t partition, int64_t base, str
     if (offset > f->next)
         load_wrong(r->load, WRONG_LOST, "partition=%u offset=%lld: the record after %lld",
                    partition, (long long)offset, (long long)f->next - 1);
-    if (f->next == f->mark)
-        f->digest_at_mark = f->digest;
+    check_seen(r, partition, offset, value, (size_t)value_size);
     f->next = offset + 1;
-    f->digest = digest_add(f->digest, (uint64_t)offset, value, (size_t)value_size);
     r->records++;
     check_value(r, partition, offset, value, (size_t)value_size);
 }
@@ -321,24 +349,4 @@ void reader_read(struct reader *r)
         r->pause_ns = load_now_ns() + PAUSE_NS;
     if (!r->final)
         r->load->tail_records += r->records - before;
-}
-
-/* ---- the end --------------------------------------------------------------------------------- */
-
-void reader_mark(struct reader *final, const struct reader *follower)
-{
-    for (uint32_t i = 0; i < final->load->partitions_count; i++)
-        final->parts[i].mark = follower->parts[i].next;
-}
-
-void reader_compare(const struct reader *final, const struct reader *follower)
-{
-    struct load *l = final->load;
-    for (uint32_t i = 0; i < l->partitions_count; i++) {
-        const struct follow *f = &final->parts[i];
-        uint64_t digest = f->next == f->mark ? f->digest : f->digest_at_mark;
-        if (f->next < f->mark || digest != follower->parts[i].digest)
-            load_wrong(l, WRONG_TAKEN_BACK, "partition=%u: the first %lld records were others", i,
-                       (long long)f->mark);
-    }
 }

@@ -15,6 +15,7 @@ happen all the time. Facts that must hold after the last start, and again after 
  6. A clean stop ends with status 0, also under load.
 A failure keeps the data directory and says which partition, offset, producer and sequence.
 """
+import os
 import random
 import select
 import statistics
@@ -178,6 +179,16 @@ class Admin:
         return first[0] == offset and first[3] == name.encode()
 
 
+def slow_disk(folder, bytes_a_second):
+    """A control group (v1, for root) whose writes to the folder's disk are slow."""
+    device = os.stat(folder).st_dev
+    group = Path("/sys/fs/cgroup/blkio") / folder.parent.name
+    group.mkdir()
+    (group / "blkio.throttle.write_bps_device").write_text(
+        f"{os.major(device)}:{os.minor(device)} {bytes_a_second}")
+    return group
+
+
 class Crash:
     def __init__(self, broker, args, load_rate, batch_max):
         self.broker, self.args = broker, args
@@ -186,13 +197,17 @@ class Crash:
         self.admin = Admin(broker.address)
         self.load = Load(broker.port, args.seed, load_rate, batch_max)
         self.bad_stops = []
+        self.slow = slow_disk(broker.folder, args.slow_disk) if args.slow_disk else None
 
     # ---- the broker ------------------------------------------------------------------------------
 
     def launch(self):
+        command = self.broker.command()
+        if self.slow and self.random.random() < 0.5:
+            command = ["sh", "-c", f'echo $$ > {self.slow}/cgroup.procs; exec "$@"', "sh", *command]
         with open(self.broker.log, "ab") as log:
             self.broker.process = subprocess.Popen(
-                self.broker.command(), stdin=subprocess.DEVNULL, stdout=log,
+                command, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, cwd=self.broker.folder)
         self.launched = time.monotonic()
 
@@ -346,6 +361,9 @@ def run(report, place, args):
         print("      after " + ", ".join(f"{n} {k}" for k, n in crash.counts.items()))
     finally:
         crash.load.end()
+        broker.kill()
+        if crash.slow:
+            crash.slow.rmdir()
         if report.failed:
             print("      the broker's log ends with:\n" + broker.log_tail(), flush=True)
 
@@ -356,6 +374,8 @@ def main():
         __doc__, cycles={"type": int, "default": 25, "help": "kills and stops (default: 25)"},
         cores={"type": int, "default": 4, "help": "torc.cores (default: 4)"},
         port={"type": int, "help": "of the broker (default: a free one)"},
+        slow_disk={"type": int, "metavar": "BYTES", "help": "every other start finds a disk that "
+                   "writes so many a second, and is killed while it does (root, cgroup v1)"},
         rate={"type": int, "default": 20_000_000, "help": "bytes produced a second"},
         seed={"type": int, "default": int(time.time()), "help": "of all that is random"}).parse_args()
     report = Report()

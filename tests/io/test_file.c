@@ -238,3 +238,31 @@ Test(file, sync_succeeds_on_a_file_and_fails_on_what_is_none)
     cr_assert_eq(s.op.result, -EBADF);
     rig_stop(&rig);
 }
+
+Test(file, settling_waits_for_direct_writes_under_way)
+{
+    struct rig rig;
+    rig_start(&rig, (struct rig_options){0});
+    rig_directory(&rig);
+    const size_t size = 64u << 20;
+    int direct = open_new(&rig, "a", IO_DIRECT), other = open_new(&rig, "a", 0);
+    uint8_t *bytes = mem_pages(&rig.mem, 1 << 20), last = 0;
+    cr_assert_eq(io_allocate(rig.io, direct, size), 0);
+    memset(bytes, 7, 1 << 20);
+    struct iovec iov[64];
+    for (uint32_t i = 0; i < 64; i++)
+        iov[i] = (struct iovec){bytes, 1 << 20};
+    struct rig_rw w;
+    rig_rw_init(&w, direct, iov, 64, 0, IO_DSYNC);
+    io_write(rig.io, &w.rw);
+    (void)io_poll(rig.io, 0, 64); /* submits */
+    io_settle(rig.io, other);
+    cr_assert_eq(io_pread(rig.io, other, &last, 1, size - 1), 1);
+    cr_assert_eq(last, 7);
+    RIG_UNTIL(&rig, w.done.count == 1);
+    cr_assert_eq(w.done.result, (int32_t)size);
+    io_close(rig.io, direct);
+    io_close(rig.io, other);
+    mem_pages_free(&rig.mem, bytes, 1 << 20);
+    rig_stop(&rig);
+}
