@@ -25,48 +25,46 @@
  *
  * MB are 10^6 bytes of record values: what the user sent, not what it was packed in. One thread; if
  * load_cpu comes near 1 it is this program that was measured. */
-#include "perf/client.h"
-
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
-#include <fcntl.h>
 
 #include "core/core.h"
 #include "core/crc32c.h"
 #include "core/histogram.h"
+#include "perf/client.h"
+#include "perf/offsets.h"
+#include "perf/usage.h"
 #include "proto/batch.h"
 #include "proto/error.h"
 #include "proto/gen/header.h"
 #include "proto/gen/init_producer_id.h"
 #include "proto/gen/produce.h"
 
-#define CONFIGS_MAX      32u
-#define LINKS_MAX        20000u
-#define IN_FLIGHT_MAX    1024u
-#define PARTITIONS_MAX   100000u
-#define RECORDS_MAX      100000u
-#define SIZE_MAX_RECORD  (64u << 20)
-#define BATCHES_MAX      1000u
-#define EVENTS_MAX       256
-#define VECTORS_MAX      512
-#define INPUT_FIRST      65536u
-#define INPUT_MAX        (64u << 20)
-#define DRAIN_NS         (60 * NS_PER_S)
-#define ACKS_ALL         (-1)
-#define REQUEST_MS       30000
-#define ID_TIMEOUT_MS    60000
-#define ARENA_LIMIT      (64ull << 20)
-#define CLIENT_NAME      "torc-perf"
-#define SEEN_FIRST_WORDS 1024u
-#define TEXT_MAX         4096
+#define CONFIGS_MAX     32u
+#define LINKS_MAX       20000u
+#define IN_FLIGHT_MAX   1024u
+#define PARTITIONS_MAX  100000u
+#define RECORDS_MAX     100000u
+#define SIZE_MAX_RECORD (64u << 20)
+#define BATCHES_MAX     1000u
+#define EVENTS_MAX      256
+#define VECTORS_MAX     512
+#define INPUT_FIRST     65536u
+#define INPUT_MAX       (64u << 20)
+#define DRAIN_NS        (60 * NS_PER_S)
+#define ACKS_ALL        (-1)
+#define REQUEST_MS      30000
+#define ID_TIMEOUT_MS   60000
+#define ARENA_LIMIT     (64ull << 20)
+#define CLIENT_NAME     "torc-perf"
 
 struct options {
     const char *address, *topic, *histogram;
@@ -76,14 +74,6 @@ struct options {
     double seconds, warmup, rate;
     bool idempotent;
     int32_t pid;
-};
-
-struct part {
-    int64_t start; /* its end offset before the run */
-    uint64_t acked;
-    int64_t highest; /* base offset of any answer; -1: none */
-    uint64_t *seen;  /* a bit per batch since start */
-    uint64_t seen_words;
 };
 
 struct slot { /* one request under way */
@@ -114,17 +104,12 @@ struct link {
     bool dirty, polls_out;
 };
 
-struct usage { /* seconds of CPU, so far */
-    double broker, machine, self;
-    uint64_t broker_written; /* bytes towards the disk */
-};
-
 struct load {
     struct options o;
     struct client client;
     struct uuid topic_id;
     uint32_t parts_count;
-    struct part *parts;
+    struct offsets *parts; /* what came back, per partition */
     struct link *links;
     int epoll;
     uint8_t *batch; /* the one batch that is sent over and over */
@@ -369,32 +354,6 @@ static void link_flush(struct load *l, struct link *k)
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-/* Invariant 3, as far as one answer goes. */
-static bool part_mark(struct load *l, struct part *p, int64_t base)
-{
-    int64_t behind = base - p->start;
-    if (behind < 0 || behind % l->o.records != 0)
-        return false;
-    uint64_t number = (uint64_t)behind / l->o.records, word = number / 64;
-    if (word >= p->seen_words) {
-        if (number > p->acked + (uint64_t)l->o.connections * l->o.in_flight * l->o.batches)
-            return false; /* more than can be under way */
-        uint64_t words = MAX(2 * p->seen_words, MAX(SEEN_FIRST_WORDS, word + 1));
-        uint64_t *seen = realloc(p->seen, words * sizeof(*seen));
-        if (seen == NULL)
-            die("no memory to remember %llu batches", (unsigned long long)words * 64);
-        memset(seen + p->seen_words, 0, (words - p->seen_words) * sizeof(*seen));
-        p->seen = seen;
-        p->seen_words = words;
-    }
-    uint64_t bit = 1ull << number % 64;
-    bool fresh = (p->seen[word] & bit) == 0;
-    p->seen[word] |= bit;
-    p->highest = MAX(p->highest, base);
-    p->acked++;
-    return fresh;
-}
-
 /* Where a partition stands in the link's own; own_count if it was not in this request. Brokers
  * answer in any order. */
 static uint32_t slot_own(const struct load *l, const struct link *k, const struct slot *s,
@@ -417,7 +376,7 @@ static void answer_judge(struct load *l, struct link *k, const struct slot *s,
     }
     uint32_t own = slot_own(l, k, s, r->index);
     if (own == k->own_count || r->base_offset <= k->highest[own] ||
-        !part_mark(l, &l->parts[r->index], r->base_offset)) {
+        !offsets_take(&l->parts[r->index], r->base_offset)) {
         l->misplaced++;
         return;
     }
@@ -533,77 +492,17 @@ static bool load_idle(const struct load *l)
     return true;
 }
 
-/* ---- what it cost ---------------------------------------------------------------------------- */
-
-static bool file_read(const char *path, char *text)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, TEXT_MAX - 1);
-    if (fd >= 0)
-        (void)close(fd);
-    text[MAX(n, 0)] = '\0';
-    return n > 0;
-}
-
-static double broker_cpu(int32_t pid)
-{
-    char path[64], text[TEXT_MAX];
-    (void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    if (!file_read(path, text))
-        die("%s: %s", path, strerror(errno));
-    const char *behind_name = strrchr(text, ')');
-    unsigned long long user, system;
-    if (behind_name == NULL ||
-        sscanf(behind_name + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
-               &system) != 2)
-        die("%s is not as expected", path);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
-static uint64_t broker_written(int32_t pid)
-{
-    char path[64], text[TEXT_MAX];
-    (void)snprintf(path, sizeof(path), "/proc/%d/io", pid);
-    const char *line = file_read(path, text) ? strstr(text, "\nwrite_bytes: ") : NULL;
-    return line ? strtoull(line + strlen("\nwrite_bytes: "), NULL, 10) : 0;
-}
-
-/* CPU time of everybody on the machine: nobody's softirqs and write-back are forgotten. */
-static double machine_cpu(void)
-{
-    char text[TEXT_MAX];
-    unsigned long long user, nice, system, irq, softirq;
-    if (!file_read("/proc/stat", text) || sscanf(text, "cpu %llu %llu %llu %*u %*u %llu %llu",
-                                                 &user, &nice, &system, &irq, &softirq) != 5)
-        die("/proc/stat is not as expected");
-    return (double)(user + nice + system + irq + softirq) / (double)sysconf(_SC_CLK_TCK);
-}
-
-static struct usage usage_now(const struct load *l)
-{
-    struct rusage r;
-    (void)getrusage(RUSAGE_SELF, &r);
-    struct usage u = {.machine = machine_cpu()};
-    u.self = (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) +
-             (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1e-6;
-    if (l->o.pid > 0) {
-        u.broker = broker_cpu(l->o.pid);
-        u.broker_written = broker_written(l->o.pid);
-    }
-    return u;
-}
-
 /* ---- the run --------------------------------------------------------------------------------- */
 
 static void load_phase(struct load *l, uint64_t now)
 {
     if (!l->measuring && !l->stopped && now >= l->begin_ns) {
         l->measuring = true;
-        l->used_begin = usage_now(l);
+        l->used_begin = usage_now(l->o.pid);
         l->begin_ns = now_ns();
     }
     if (l->measuring && now >= l->end_ns) {
-        l->used_end = usage_now(l);
+        l->used_end = usage_now(l->o.pid);
         l->end_ns = now;
         l->measuring = false;
         l->stopped = true;
@@ -660,11 +559,8 @@ static uint32_t load_verify(struct load *l)
     uint32_t broken = 0;
     int64_t *ends = zeroed(l->parts_count, sizeof(*ends));
     client_ends(&l->client, l->o.topic, l->parts_count, ends);
-    for (uint32_t i = 0; i < l->parts_count; i++) {
-        const struct part *p = &l->parts[i];
-        int64_t want = p->start + (int64_t)(p->acked * l->o.records);
-        broken += ends[i] != want || (p->acked > 0 && p->highest != want - l->o.records);
-    }
+    for (uint32_t i = 0; i < l->parts_count; i++)
+        broken += !offsets_dense(&l->parts[i], ends[i]);
     free(ends);
     return broken;
 }
@@ -726,7 +622,8 @@ static void load_start(struct load *l)
     client_ends(&l->client, l->o.topic, l->parts_count, ends);
     l->parts = zeroed(l->parts_count, sizeof(*l->parts));
     for (uint32_t i = 0; i < l->parts_count; i++)
-        l->parts[i] = (struct part){.start = ends[i], .highest = -1};
+        offsets_init(&l->parts[i], ends[i], l->o.records,
+                     l->o.connections * l->o.in_flight * l->o.batches);
     free(ends);
     batch_make(l);
     arena_init(&l->arena, &l->client.mem, ARENA_LIMIT);
