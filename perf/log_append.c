@@ -7,17 +7,13 @@
  *
  * `in flight` appends wait at any time; each is appended again when it is done. One batch of one
  * record each. trust=1 leaves records unread (batch_rules.strict off). keep=1 stops cleanly and
- * leaves the directory, for other programs to look at; keep=2 ends as a kill would, so that the
- * next run's first line says what recovery takes; otherwise the directory is emptied. With CACHED
- * in the environment topics are write.caching, with CLEAN the start is told that the last stop was
- * clean. */
+ * leaves the directory, for other programs to look at; otherwise it is emptied. */
 #include "broker/log/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "core/core.h"
 #include "core/histogram.h"
@@ -275,7 +271,6 @@ int main(int argc, char **argv)
     uint32_t flight = argc > 4 ? (uint32_t)atoi(argv[4]) : 64;
     double seconds = argc > 5 ? atof(argv[5]) : 3;
     bool trust = argc > 6 && atoi(argv[6]) != 0, keep = argc > 7 && atoi(argv[7]) != 0;
-    bool killed = argc > 7 && atoi(argv[7]) == 2;
     b.logs_count = argc > 2 ? (uint32_t)atoi(argv[2]) : 16;
     if (argc < 2 || b.logs_count == 0 || b.logs_count > LOGS_MAX || flight == 0 ||
         flight > IN_FLIGHT_MAX) {
@@ -306,10 +301,6 @@ int main(int argc, char **argv)
     cpu = cpu_seconds() - cpu;
     log_core_stats(b.core, &to);
     uint64_t done = b.done;
-    if (killed) {
-        fflush(stdout);
-        _exit(0);
-    }
     b.stopping = true;
     while (b.in_flight > 0)
         turn(&b);

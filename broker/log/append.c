@@ -43,9 +43,8 @@ static bool append_admit(struct log *l, struct log_append *a)
     a->record_errors_count = 0;
     a->base_offset = a->last_offset = NO_OFFSET;
     a->append_time_ms = NO_TIMESTAMP;
-    bool ready = l->core->phase.now == PHASE_SERVING && log_ready(l);
     a->log_start_offset = l->start_offset;
-    if (!ready)
+    if (l->state.now != LOG_OPEN || l->core->phase.now != PHASE_SERVING)
         return refused(a, KE_KAFKA_STORAGE_ERROR, "The log is offline.");
     if (l->dir->state.now != DIR_OK)
         return refused(a, KE_KAFKA_STORAGE_ERROR, "The log directory has no space left.");

@@ -280,16 +280,7 @@ static bool segment_with_data(void *context, const char *name, bool is_directory
     return !*found;
 }
 
-bool dir_claim_folder(struct log_dir *d, const char *name)
-{
-    struct folder *f = dir_folder(d, name);
-    bool found = f != NULL && !f->claimed;
-    if (found)
-        f->claimed = true;
-    return found;
-}
-
-int dir_make_folder(struct log_dir *d, const char *name, struct uuid id)
+static int folder_make(struct log_dir *d, const char *name, struct uuid id)
 {
     char path[PATH_ROOM];
     path_in_dir(path, d->path, name);
@@ -300,11 +291,15 @@ int dir_make_folder(struct log_dir *d, const char *name, struct uuid id)
     return metadata_write(d, name, id);
 }
 
-int dir_check_folder(struct log_dir *d, const char *name, struct uuid id, bool *made)
+int dir_claim_folder(struct log_dir *d, const char *name, struct uuid id, bool *made)
 {
     struct log_core *c = d->core;
+    struct folder *f = dir_folder(d, name);
+    *made = f == NULL || f->claimed;
+    if (*made)
+        return folder_make(d, name, id);
+    f->claimed = true;
     struct uuid found;
-    *made = false;
     int error = metadata_read(d, name, &found);
     if (error == 0 && uuid_equal(found, id))
         return 0;
@@ -320,5 +315,5 @@ int dir_check_folder(struct log_dir *d, const char *name, struct uuid id, bool *
         error = dir_move_aside(d, name, "stray", NULL);
     }
     *made = true;
-    return error != 0 ? error : dir_make_folder(d, name, id);
+    return error != 0 ? error : folder_make(d, name, id);
 }

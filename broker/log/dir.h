@@ -12,13 +12,9 @@ void dir_tell_failure(struct log_dir *d);
 void dir_check_space(struct log_dir *d);
 /* What was there at start, or NULL. */
 struct folder *dir_folder(const struct log_dir *d, const char *name);
-/* Was it there at start, and nobody's yet? Then it is this log's now. */
-NODISCARD bool dir_claim_folder(struct log_dir *d, const char *name);
-/* A new one, with partition.metadata, not synced. 0 or -errno. */
-NODISCARD int dir_make_folder(struct log_dir *d, const char *name, struct uuid id);
-/* Is the one found this topic's, by its id? If not, *made: it has been moved aside (if it held
- * data), and a new one is there. 0 or -errno. */
-NODISCARD int dir_check_folder(struct log_dir *d, const char *name, struct uuid id, bool *made);
+/* The folder for a partition: the one found at start if its id agrees, else (*made) a new one, with
+ * partition.metadata, not synced. 0 or -errno. */
+NODISCARD int dir_claim_folder(struct log_dir *d, const char *name, struct uuid id, bool *made);
 /* Removes a file nobody will miss: failure is only reported, and not being there is none. */
 void dir_remove_file(struct log_dir *d, const char *path);
 /* Makes names in the folder (and it and its partition.metadata) durable. At once. */

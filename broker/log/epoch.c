@@ -107,11 +107,10 @@ void epochs_free(struct log *l)
 
 void log_epoch_end(const struct log *l, int32_t epoch, int32_t *found_epoch, int64_t *end_offset)
 {
-    bool ready = log_status(l) == KE_NONE; /* an unloaded log is loaded by it */
     const struct epochs *es = l->epochs;
     *found_epoch = -1;
     *end_offset = NO_OFFSET;
-    if (!ready || epoch < 0 || es == NULL || es->count == 0)
+    if (epoch < 0 || es == NULL || es->count == 0)
         return;
     if (epoch == epochs_latest(l)) { /* it may still be written in */
         *found_epoch = epoch;
@@ -130,8 +129,7 @@ void log_epoch_end(const struct log *l, int32_t epoch, int32_t *found_epoch, int
 
 int32_t log_epoch_at(const struct log *l, int64_t offset)
 {
-    bool ready = log_status(l) == KE_NONE;
-    const struct epochs *es = ready ? l->epochs : NULL;
+    const struct epochs *es = l->epochs;
     for (uint32_t i = es == NULL ? 0 : es->count; i > 0; i--)
         if (es->entries[i - 1].start_offset <= offset)
             return es->entries[i - 1].epoch;

@@ -124,28 +124,23 @@ int segment_seal(struct log *l, struct segment *s)
 {
     struct index_cursor *k = &s->behind;
     uint8_t entry[TIME_ENTRY_SIZE];
-    if (s->sealed || !s->created)
+    if (s->sealed || !s->created || k->max_timestamp <= k->last_time) {
+        s->sealed = s->created;
         return 0;
-    bool last = k->max_timestamp > k->last_time;
-    if (last)
-        time_put(entry, s->base, (struct time_entry){k->max_timestamp, k->max_timestamp_offset});
-    segment_use(s);
-    int index = segment_fd(l, s, FILE_INDEX), fd = segment_fd(l, s, FILE_TIME);
-    int64_t written = index < 0 ? index : fd;
-    if (written >= 0 && last)
-        written = io_pwrite(l->core->io, fd, entry, TIME_ENTRY_SIZE,
-                            (uint64_t)k->times * TIME_ENTRY_SIZE);
-    segment_unuse(l, s);
-    if (written < 0)
-        return (int)written;
-    if (last && written != TIME_ENTRY_SIZE)
-        return -EIO;
-    if (last) {
-        k->last_time = k->max_timestamp;
-        k->times++;
-        s->ahead.last_time = k->last_time; /* batches may still come after a clean stop's seal */
-        s->ahead.times = k->times;
     }
+    time_put(entry, s->base, (struct time_entry){k->max_timestamp, k->max_timestamp_offset});
+    segment_use(s);
+    int fd = segment_fd(l, s, FILE_TIME);
+    int64_t written = fd < 0 ? fd
+                             : io_pwrite(l->core->io, fd, entry, TIME_ENTRY_SIZE,
+                                         (uint64_t)k->times * TIME_ENTRY_SIZE);
+    segment_unuse(l, s);
+    if (written != TIME_ENTRY_SIZE)
+        return written < 0 ? (int)written : -EIO;
+    k->last_time = k->max_timestamp;
+    k->times++;
+    s->ahead.last_time = k->last_time; /* batches may still come after a clean stop's seal */
+    s->ahead.times = k->times;
     s->synced = false;
     s->sealed = true;
     return 0;
@@ -168,8 +163,10 @@ int snapshot_write(struct log *l, int64_t offset, const uint8_t *data, uint32_t 
 
 int segment_create(struct log *l, struct segment *s)
 {
+    int error = 0;
     segment_use(s);
-    int error = segment_fd(l, s, FILE_LOG); /* the indexes when there is something to put in */
+    for (uint32_t which = 0; which < SEGMENT_FILES && error >= 0; which++)
+        error = segment_fd(l, s, which);
     segment_unuse(l, s);
     if (error < 0)
         return error;
@@ -441,10 +438,8 @@ static bool flush_sync_segment(struct flush *f)
     struct segment *s = f->segment = l->segments[f->sync_at];
     segment_use(s);
     s->synced = true; /* of what is in it now: a write meanwhile says otherwise */
-    const uint32_t counts[SEGMENT_FILES] = {1, s->behind.entries, s->behind.times};
     for (uint32_t which = 0; which < SEGMENT_FILES && f->error == 0; which++)
-        if (counts[which] > 0)
-            f->error = flush_arm_sync(f, which, segment_fd(l, s, which));
+        f->error = flush_arm_sync(f, which, segment_fd(l, s, which));
     if (f->pending == 0)
         segment_unuse(l, s);
     return true;

@@ -4,10 +4,9 @@
 
 #include "broker/log/log_priv.h"
 
-/* A segment as Kafka leaves it when it rolls or closes: both indexes there, and the time index with
- * its last entry. At once. */
+/* The last entry of a segment's time index, which Kafka adds when it rolls or closes. At once. */
 NODISCARD int segment_seal(struct log *l, struct segment *s);
-/* Makes the .log (and the snapshot, if one was taken at the roll). At once. */
+/* Makes the three files (and the snapshot, if one was taken at the roll). At once. */
 NODISCARD int segment_create(struct log *l, struct segment *s);
 /* <offset>.snapshot, not synced. At once. */
 NODISCARD int snapshot_write(struct log *l, int64_t offset, const uint8_t *data, uint32_t size);

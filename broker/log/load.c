@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/log/checkpoint.h"
 #include "broker/log/dir.h"
 #include "broker/log/epoch.h"
 #include "broker/log/index.h"
@@ -279,11 +280,6 @@ static int active_load(struct log *l)
 {
     struct segment *s = segment_active(l);
     uint32_t position = s->size;
-    l->end_offset = s->base;
-    if (s->size == 0) {
-        s->loaded = true;
-        return 0;
-    }
     int error = segment_measure(l, s, &position, &s->behind, &l->end_offset);
     if (error == -ESTALE) {
         bool cut = false;
@@ -325,14 +321,9 @@ static int log_load_found(struct log *l, struct folder_listing *f)
     int error = folder_list(f);
     for (uint32_t i = 0; i < f->segments.count && error == 0; i++)
         error = segment_open_found(l, f->segments.offsets[i]);
-    if (error == 0 && f->snapshots.count > 0) {
-        l->snapshot_offset = f->snapshots.offsets[f->snapshots.count - 1];
-        l->snapshots =
-            mem_realloc(l->core->mem, f->snapshots.offsets, f->snapshots.room * sizeof(int64_t),
-                        f->snapshots.count * sizeof(int64_t));
-        l->snapshots_count = f->snapshots.count;
-        f->snapshots = (struct found){0};
-    }
+    for (uint32_t i = 0; i < f->snapshots.count && error == 0; i++)
+        l->snapshot_offset = MAX(l->snapshot_offset, f->snapshots.offsets[i]);
+    l->snapshots_found = f->snapshots.count;
     if (error != 0)
         return error;
     if (l->segments_count == 0)
@@ -344,23 +335,22 @@ static int log_load_found(struct log *l, struct folder_listing *f)
 int log_load(struct log *l, bool empty)
 {
     struct folder_listing f = {.log = l};
-    l->snapshot_offset = NO_OFFSET;
+    l->snapshot_offset = l->recovery_point = NO_OFFSET;
     l->last_epoch = -1;
-    if (empty) {
-        l->start_offset = l->high_watermark = l->synced_end = 0;
+    if (empty)
         return segment_add(l, 0) == NULL ? -ENOMEM : 0;
-    }
     int error = log_load_found(l, &f);
     found_free(l, &f.segments);
     found_free(l, &f.snapshots);
     if (error != 0)
         return error;
-    int64_t start = l->start_offset, own = NO_OFFSET; /* as the checkpoint says */
+    int64_t start = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_LOG_START), own = NO_OFFSET;
     if (l->has_start)
         error = log_start_read(l, &own);
     if (error != 0)
         return error;
     l->start_offset = MAX(l->segments[0]->base, MAX(start, own));
+    l->recovery_point = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_RECOVERY_POINT);
     l->written_end = l->synced_end = l->durable_end = l->high_watermark = l->end_offset;
     return 0;
 }
@@ -386,11 +376,14 @@ static int snapshot_read(struct log *l, int64_t offset, bool *good)
  * those that belong to no segment, but for the one that is used. */
 int log_load_producers(struct log *l, int64_t below)
 {
+    struct folder_listing f = {.log = l};
     bool good = false;
-    int error = 0;
+    if (l->snapshots_found == 0)
+        return 0;
+    int error = folder_list(&f);
     l->snapshot_offset = NO_OFFSET;
-    for (uint32_t i = l->snapshots_count; i > 0 && error == 0; i--) {
-        int64_t offset = l->snapshots[i - 1];
+    for (uint32_t i = f.snapshots.count; i > 0 && error == 0; i--) {
+        int64_t offset = f.snapshots.offsets[i - 1];
         if (offset <= below && !good)
             error = snapshot_read(l, offset, &good);
         if (good && l->snapshot_offset == NO_OFFSET)
@@ -405,9 +398,8 @@ int log_load_producers(struct log *l, int64_t below)
         else
             retention_doom(l->core, l->dir->index, path, false, 0);
     }
-    mem_free(l->core->mem, l->snapshots, l->snapshots_count * sizeof(*l->snapshots));
-    l->snapshots = NULL;
-    l->snapshots_count = 0;
+    found_free(l, &f.segments);
+    found_free(l, &f.snapshots);
     return error;
 }
 

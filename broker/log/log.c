@@ -1,8 +1,7 @@
 /* One partition: opened, asked, watched, reconfigured, deleted.
  *
- *   UNLOADED ─▶ OPEN ─▶ DELETED            UNLOADED: the folder is there, its files have not been
- *       └────────┴─▶ FAILED ─▶ DELETED       looked at yet: when somebody asks, or in the
- * background
+ *   UNLOADED ─▶ OPEN ─▶ DELETED
+ *       └────────┴─▶ FAILED ─▶ DELETED
  *
  *   start_offset <= synced_end <= written_end <= end_offset
  *                    (device)      (segments)     (memory)
@@ -23,7 +22,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "broker/log/checkpoint.h"
 #include "broker/log/dir.h"
 #include "broker/log/epoch.h"
 #include "broker/log/load.h"
@@ -122,7 +120,6 @@ void log_destroy(struct log *l)
     producers_free(l);
     epochs_free(l);
     config_release(c, l->config);
-    mem_free(c->mem, l->snapshots, l->snapshots_count * sizeof(*l->snapshots));
     if (l->folder != NULL)
         mem_free(c->mem, l->folder, strlen(l->folder) + 1);
     mem_free(c->mem, l, sizeof(*l));
@@ -152,57 +149,28 @@ static struct log_dir *log_choose_dir(struct log_core *c, const struct log_ident
     return &c->dirs[id->dir < c->dirs_count ? id->dir : 0];
 }
 
-/* A log whose disk refuses is FAILED, not an error of the caller. */
-static void log_opened(struct log *l, int error)
-{
-    if (error == 0)
-        return;
-    if (error == -ENOSPC || error == -EDQUOT)
-        dir_full(l->dir);
-    trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR, "%s/%s cannot be opened: %s", l->dir->path,
-               l->folder, strerror(-error));
-    if (l->state.now != LOG_FAILED)
-        state_move(&l->state, &log_states, LOG_FAILED);
-}
-
-/* Its folder: found at start (then the files are looked at when somebody asks), or made. */
-static void log_open_folder(struct log *l)
+/* Its files: found or made. A log whose disk refuses is FAILED, not an error of the caller. */
+static void log_open_files(struct log *l)
 {
     struct log_dir *d = l->dir;
-    l->recovery_point = checkpoint_get(d, l->folder, LOG_CHECKPOINT_RECOVERY_POINT);
-    l->start_offset = checkpoint_get(d, l->folder, LOG_CHECKPOINT_LOG_START);
-    l->high_watermark = checkpoint_get(d, l->folder, LOG_CHECKPOINT_HIGH_WATERMARK);
-    l->synced_end = l->recovery_point;
+    bool made = false;
     int error = d->state.now == DIR_FAILED ? -EIO : 0;
-    if (error == 0 && dir_claim_folder(d, l->folder)) {
-        l->core->unloaded_count++;
-        return;
-    }
     if (error == 0)
-        error = dir_make_folder(d, l->folder, l->key.topic_id);
-    l->folder_new = true;
+        error = dir_claim_folder(d, l->folder, l->key.topic_id, &made);
+    if (error == -ENOSPC || error == -EDQUOT)
+        dir_full(d);
+    l->folder_new = made;
     if (error == 0)
-        error = log_load(l, true);
+        error = log_load(l, made);
     if (error == 0)
         state_move(&l->state, &log_states, LOG_OPEN);
-    log_opened(l, error);
-}
-
-void log_load_now(struct log *l)
-{
-    assert(l->state.now == LOG_UNLOADED);
-    assert(l->core->unloaded_count > 0);
-    l->core->unloaded_count--;
-    int error = l->dir->state.now == DIR_FAILED ? -EIO : 0;
-    if (error == 0)
-        error = dir_check_folder(l->dir, l->folder, l->key.topic_id, &l->folder_new);
-    if (error == 0)
-        error = log_load(l, l->folder_new);
-    if (error == 0)
-        state_move(&l->state, &log_states, LOG_OPEN);
-    if (error == 0 && l->core->phase.now != PHASE_STARTING)
+    if (error == 0 && !made && l->core->phase.now != PHASE_STARTING)
         error = recovery_open_late(l);
-    log_opened(l, error);
+    if (error == 0)
+        return;
+    trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR, "%s/%s cannot be opened: %s", d->path,
+               l->folder, strerror(-error));
+    state_move(&l->state, &log_states, LOG_FAILED);
 }
 
 struct log *log_open(struct log_core *c, const struct log_identity *id,
@@ -225,7 +193,7 @@ struct log *log_open(struct log_core *c, const struct log_identity *id,
         return NULL;
     }
     l->dir = log_choose_dir(c, id, l->folder);
-    log_open_folder(l);
+    log_open_files(l);
     log_set_leader_epoch(l, id->leader_epoch);
     *error = 0;
     return l;
@@ -289,12 +257,10 @@ static void log_refuse_appends(struct log *l, enum kafka_error error)
 
 void log_fail(struct log *l, const char *why)
 {
-    if (l->state.now != LOG_OPEN && l->state.now != LOG_UNLOADED)
+    if (l->state.now != LOG_OPEN)
         return;
     trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR, "%s/%s is offline: %s", l->dir->path,
                l->folder, why);
-    if (l->state.now == LOG_UNLOADED)
-        l->core->unloaded_count--;
     state_move(&l->state, &log_states, LOG_FAILED);
     log_unlist(l);
     log_refuse_appends(l, KE_KAFKA_STORAGE_ERROR);
@@ -308,8 +274,6 @@ void log_delete(struct log *l)
 {
     struct log_core *c = l->core;
     assert(l->state.now != LOG_DELETED);
-    if (l->state.now == LOG_UNLOADED)
-        c->unloaded_count--;
     state_move(&l->state, &log_states, LOG_DELETED);
     log_unlist(l);
     log_refuse_appends(l, KE_UNKNOWN_TOPIC_OR_PARTITION);
@@ -326,37 +290,29 @@ void log_delete(struct log *l)
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-/* Whoever asks for what is in the files makes them be looked at; that changes no answer. */
-static const struct log *asked(const struct log *l)
-{
-    if (l->state.now == LOG_UNLOADED && l->core->phase.now != PHASE_STARTING)
-        log_load_now((struct log *)(uintptr_t)l);
-    return l;
-}
-
 enum kafka_error log_status(const struct log *l)
 {
-    return asked(l)->state.now == LOG_OPEN ? KE_NONE : KE_KAFKA_STORAGE_ERROR;
+    return l->state.now == LOG_OPEN ? KE_NONE : KE_KAFKA_STORAGE_ERROR;
 }
 
 int64_t log_start_offset(const struct log *l)
 {
-    return asked(l)->start_offset;
+    return l->start_offset;
 }
 
 int64_t log_end_offset(const struct log *l)
 {
-    return asked(l)->end_offset;
+    return l->end_offset;
 }
 
 int64_t log_high_watermark(const struct log *l)
 {
-    return asked(l)->high_watermark;
+    return l->high_watermark;
 }
 
 int64_t log_last_stable_offset(const struct log *l)
 {
-    return MIN(producers_first_unstable(asked(l)), l->high_watermark);
+    return MIN(producers_first_unstable(l), l->high_watermark);
 }
 
 int32_t log_leader_epoch(const struct log *l)
@@ -366,17 +322,12 @@ int32_t log_leader_epoch(const struct log *l)
 
 uint64_t log_size_bytes(const struct log *l)
 {
-    return asked(l)->size_bytes;
+    return l->size_bytes;
 }
 
 uint32_t log_dir(const struct log *l)
 {
     return l->dir->index;
-}
-
-bool log_ready(struct log *l)
-{
-    return asked(l)->state.now == LOG_OPEN;
 }
 
 int64_t log_readable_end(const struct log *l, enum log_isolation isolation)
@@ -416,7 +367,6 @@ void log_watch(struct log *l, struct log_watch *w)
 {
     assert(w->fire != NULL);
     assert(l->state.now != LOG_DELETED);
-    (void)asked(l);
     list_init(&w->link);
     bool due = l->state.now != LOG_OPEN || log_readable_end(l, w->isolation) > w->offset;
     list_push_back(due ? &l->core->ready_watches : &l->watches, &w->link);

@@ -28,8 +28,6 @@
 #define TICK_NS        (1 * NS_PER_S)
 #define ROOM_CHUNKS    4u /* appends are admitted while so many chunks can be had */
 #define TABLE_ROOM_MIN 64u
-#define LOADER_NS      (10 * NS_PER_MS)
-#define LOADER_LOGS    4u
 
 static const struct state_table core_phases = {
     .name = "log_core",
@@ -43,7 +41,6 @@ static const struct state_table core_phases = {
 };
 
 static void core_tick(struct timer *t);
-static void core_load_some(struct timer *t);
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
@@ -101,7 +98,6 @@ int log_core_start(struct log_core **core, const struct log_core_config *config)
     pool_init(&c->groups, c->mem, sizeof(struct wal_group), groups);
     flushes_init(c);
     timer_init(&c->tick, core_tick);
-    timer_init(&c->loader, core_load_some);
     int error = core_start_dirs(c);
     if (error != 0) {
         log_core_free(c);
@@ -140,7 +136,6 @@ int log_core_serve(struct log_core *c)
     uint64_t now_ns = io_now_ns(c->io);
     c->retention_due_ns = now_ns + 30 * NS_PER_S; /* Kafka's first look, too, is after 30 s */
     timer_arm(c->config.wheel, &c->tick, now_ns + TICK_NS);
-    timer_arm(c->config.wheel, &c->loader, now_ns + LOADER_NS);
     return 0;
 }
 
@@ -286,22 +281,6 @@ static void core_sweep_log(struct log *l)
         flush_soon(l);
 }
 
-/* Retention, expiry and sizes want every log loaded sometime; a few at a time disturb nobody. */
-static void core_load_some(struct timer *t)
-{
-    struct log_core *c = container_of(t, struct log_core, loader);
-    uint32_t loaded = 0;
-    for (uint32_t i = 0; i < c->table_room && loaded < LOADER_LOGS && c->unloaded_count > 0; i++) {
-        struct log *l = c->table[c->loader_slot++ % c->table_room];
-        if (l == NULL || l->state.now != LOG_UNLOADED)
-            continue;
-        log_load_now(l);
-        loaded++;
-    }
-    if (c->unloaded_count > 0)
-        timer_arm(c->config.wheel, &c->loader, io_now_ns(c->io) + LOADER_NS);
-}
-
 static void core_tick(struct timer *t)
 {
     struct log_core *c = container_of(t, struct log_core, tick);
@@ -327,7 +306,6 @@ void log_core_stop(struct log_core *c, struct op *op)
     assert(c->phase.now == PHASE_SERVING);
     state_move(&c->phase, &core_phases, PHASE_STOPPING);
     timer_cancel(c->config.wheel, &c->tick);
-    timer_cancel(c->config.wheel, &c->loader);
     op->armed = true;
     c->stop_op = op;
 }
@@ -348,7 +326,6 @@ void log_core_abandon(struct log_core *c)
     if (c->phase.now != PHASE_STOPPED)
         state_move(&c->phase, &core_phases, PHASE_STOPPED);
     timer_cancel(c->config.wheel, &c->tick);
-    timer_cancel(c->config.wheel, &c->loader);
 }
 
 bool log_core_busy(const struct log_core *c)
@@ -362,7 +339,6 @@ bool log_core_busy(const struct log_core *c)
 void log_core_free(struct log_core *c)
 {
     timer_cancel(c->config.wheel, &c->tick);
-    timer_cancel(c->config.wheel, &c->loader);
     for (uint32_t i = 0; i < c->table_room; i++) {
         struct log *l = c->table[i];
         if (l == NULL)

@@ -353,8 +353,7 @@ struct log {
     uint64_t settle_serial;   /* WAL file of the oldest unsettled batch; 0: none */
     uint64_t settling_serial; /* the same for what a flush under way will settle */
     int64_t recovery_point;   /* as checkpointed when it was opened; NO_OFFSET: not */
-    int64_t *snapshots;       /* found when it was loaded, ascending; till log_load_producers */
-    uint32_t snapshots_count;
+    uint32_t snapshots_found;
     int32_t last_epoch;      /* of the last batch seen when it was loaded */
     struct replay *replay;   /* recovery.c, while it runs */
     int64_t snapshot_offset; /* of the newest producer snapshot; NO_OFFSET: none */
@@ -372,9 +371,6 @@ int64_t log_readable_end(const struct log *l, enum log_isolation isolation);
 /* durable_end moved: moves the high watermark and remembers to fire watches. */
 void log_moved(struct log *l);
 void log_fail(struct log *l, const char *why);
-/* Loads it if it is not; true: it is OPEN. */
-NODISCARD bool log_ready(struct log *l);
-void log_load_now(struct log *l);
 /* Watches fire in the next turn. */
 void log_wake_all(struct log *l);
 void log_ref(struct log *l);
@@ -428,8 +424,6 @@ struct log_core {
 
     struct list doomed; /* renamed files and folders, to be removed later */
     struct timer tick;
-    struct timer loader; /* of logs nobody has asked for yet */
-    uint32_t unloaded_count, loader_slot;
     uint64_t retention_due_ns;
     uint32_t retention_left; /* slots of the table still to be looked at in this round */
     uint32_t sweep_slot;     /* where housekeeping over the table goes on */

@@ -115,11 +115,11 @@ static void lookup_memory(struct lookup *k)
 enum kafka_error log_find_time(struct log *l, int64_t timestamp_ms, enum log_isolation isolation,
                                struct log_position *found)
 {
-    *found = (struct log_position){NO_OFFSET, NO_TIMESTAMP, -1};
-    if (!log_ready(l))
-        return KE_KAFKA_STORAGE_ERROR;
     struct lookup k = {
         .log = l, .timestamp = timestamp_ms, .end = log_readable_end(l, isolation), .found = found};
+    *found = (struct log_position){NO_OFFSET, NO_TIMESTAMP, -1};
+    if (l->state.now != LOG_OPEN)
+        return KE_KAFKA_STORAGE_ERROR;
     for (uint32_t i = segment_find(l, l->start_offset); i < l->segments_count && !k.over; i++)
         lookup_segment(&k, l->segments[i]);
     if (!k.over)
@@ -131,7 +131,7 @@ enum kafka_error log_find_max_time(struct log *l, struct log_position *found)
 {
     int64_t largest = NO_TIMESTAMP;
     *found = (struct log_position){NO_OFFSET, NO_TIMESTAMP, -1};
-    if (!log_ready(l))
+    if (l->state.now != LOG_OPEN)
         return KE_KAFKA_STORAGE_ERROR;
     for (uint32_t i = 0; i < l->segments_count; i++) {
         struct segment *s = l->segments[i];

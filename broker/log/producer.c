@@ -396,8 +396,7 @@ void log_producers(const struct log *l, void (*visit)(void *context, const struc
 {
     const struct producer *p;
     uint32_t at = 0;
-    bool ready = log_status(l) == KE_NONE; /* an unloaded log is loaded by it */
-    while (ready && l->producers != NULL && (p = map_next(&l->producers->by_id, &at)) != NULL)
+    while (l->producers != NULL && (p = map_next(&l->producers->by_id, &at)) != NULL)
         visit(context, &(struct log_producer){
                            .producer_id = p->id,
                            .producer_epoch = p->epoch,

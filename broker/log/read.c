@@ -364,11 +364,10 @@ bool log_read(struct log *l, struct log_read *r)
     r->error = KE_NONE;
     r->scarce = false;
     r->pieces_count = r->bytes = 0;
-    bool ready = log_ready(l);
     r->high_watermark = l->high_watermark;
     r->last_stable_offset = log_last_stable_offset(l);
     r->start_offset = l->start_offset;
-    if (!ready) {
+    if (l->state.now != LOG_OPEN) {
         r->error = KE_KAFKA_STORAGE_ERROR;
         return true;
     }

@@ -1,14 +1,14 @@
 /* Recovery of a core's logs, between log_open of the last and the first append.
  *
- *   WAL of each directory ─▶ entry by entry to its log (replay.c) ─▶ logs whose end nothing proves:
- *   by scan ─▶ epochs, producers, snapshots ─▶ one sync of the file system. The rest stays
- * unloaded.
+ *   WAL of each directory ─▶ entry by entry to its log (replay.c) ─▶ what has no entries and was
+ * not closed well: by scan ─▶ epochs, producers, snapshots ─▶ one sync of the file system
  *
- *   found                             a durable log           a write.caching log
- *   no WAL of ours, clean shutdown    as it is                as it is
- *   WAL of ours, with entries         what the WAL proves     that, then the sound batches behind
- *   WAL of ours, no entries           as it is: all synced    by scan from the recovery point
- *   no WAL of ours, unclean           by scan                 by scan, as Kafka does
+ *   found                              a durable log            a write.caching log
+ *   closed well (no WAL of ours,       as it is                 as it is
+ *   clean-shutdown file there)
+ *   WAL of ours, entries for the log   what the WAL proves      what the WAL proves, then sound
+ * batches WAL of ours, no entries            as it is: everything     by scan from the recovery
+ * point is synced no WAL of ours, unclean            by scan from the recovery point, as Kafka does
  *
  * Invariants
  *  1. Cost depends on what the WAL holds, not on the number or size of segments, except for scans.
@@ -60,8 +60,6 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
 {
     struct recovery *v = context;
     struct log *l = log_find(v->core, e->topic_id, e->partition);
-    if (l != NULL && l->dir == v->dir && l->state.now == LOG_UNLOADED)
-        log_load_now(l);
     if (l == NULL || l->dir != v->dir || l->state.now != LOG_OPEN)
         return 0; /* deleted, or another core's now */
     if (e->type == WAL_LOG_START) {
@@ -100,20 +98,14 @@ static int log_begin_at_start(struct log *l)
     return segment_add(l, l->start_offset) == NULL ? -ENOMEM : 0;
 }
 
-/* Does nothing prove where the log ends? */
-static bool log_needs_scan(const struct log *l)
-{
-    bool unclean = l->dir->had_wal || !l->core->config.clean_start;
-    return unclean && (l->cached || !l->dir->had_wal);
-}
-
 /* A log without WAL entries. */
 static int log_recover_alone(struct log *l)
 {
     const struct log_dir *d = l->dir;
+    bool unclean = d->had_wal || !l->core->config.clean_start;
     if (l->folder_new)
         return 0; /* made just now */
-    if (log_needs_scan(l) && l->segments[0]->created) {
+    if (unclean && (l->cached || !d->had_wal) && l->segments[0]->created) {
         int error = replay_by_scan(l);
         if (error != 0)
             return error;
@@ -134,14 +126,15 @@ static int log_recover_alone(struct log *l)
     return error;
 }
 
-/* What only the WAL knew goes into files; the sync of the file system follows. Epochs can be had
- * from the batches: their file is written when the log is next settled. */
+/* What only the WAL knew goes into files; the sync of the file system follows. */
 static int log_write_state(struct log *l)
 {
     int error = 0;
     if (l->last_epoch > epochs_latest(l))
         error = log_rebuild_epochs(l);
     epochs_truncate_end(l, l->end_offset);
+    if (error == 0 && l->epochs_dirty && l->changed)
+        error = epochs_write(l);
     if (error == 0 && l->start_dirty)
         error = log_start_write(l);
     if (error == 0 && l->producers_dirty) {
@@ -189,10 +182,6 @@ static int recovery_logs(struct recovery *v)
         struct log *l = v->core->table[i];
         if (l == NULL || l->dir != v->dir)
             continue;
-        if (l->state.now == LOG_UNLOADED && log_needs_scan(l))
-            log_load_now(l);
-        if (l->state.now == LOG_UNLOADED)
-            continue; /* all of it is synced: it can be looked at when somebody asks */
         bool replayed = l->replay != NULL;
         int of_log = replay_end(v->replays, l); /* also when there was an error: frees */
         if (of_log == 0 && error == 0 && !replayed && l->state.now == LOG_OPEN)

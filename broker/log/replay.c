@@ -7,8 +7,8 @@
  * Segments are written from memory without a sync, so after a power cut what is above F may be
  * anything; after a kill it is nearly always right, and comparing is cheaper than writing.
  *
- * Comparing and writing go through windows of 4 to 64 KiB, direct-mapped by log and as many as
- * there are logs, because the WAL holds the batches of thousands of logs in the order they came.
+ * Comparing and writing go through windows of 64 KiB, direct-mapped by log, because the WAL holds
+ * the batches of thousands of logs in the order they came.
  *
  * Invariants
  *  1. Below F nothing is changed, ever. If it is not there the log is FAILED.
@@ -32,24 +32,20 @@
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
 
-#define WINDOWS_MIN      64u
-#define WINDOWS_MAX      16384u
-#define WINDOW_BYTES_MIN (4u << 10)
-#define WINDOW_BYTES_MAX (64u << 10)
-#define WINDOWS_MEMORY   (64u << 20) /* of all windows together, at most */
+#define WINDOWS      64u
+#define WINDOW_BYTES (64u << 10)
 
 struct window {
     struct log *log; /* NULL: free */
     struct segment *segment;
     uint32_t begin, filled;
     bool dirty; /* to be written */
-    uint8_t data[];
+    uint8_t data[WINDOW_BYTES];
 };
 
 struct replays {
     struct log_core *core;
-    uint32_t windows_count, window_bytes;
-    struct window **windows; /* each made when first needed */
+    struct window *windows[WINDOWS]; /* made when first needed */
 };
 
 struct replay {        /* of one log */
@@ -63,39 +59,16 @@ struct replay {        /* of one log */
 struct replays *replays_make(struct log_core *c)
 {
     struct replays *rs = mem_zalloc(c->mem, sizeof(*rs));
-    if (rs == NULL)
-        return NULL;
-    rs->core = c;
-    rs->windows_count = WINDOWS_MIN;
-    while (rs->windows_count < c->logs_count && rs->windows_count < WINDOWS_MAX)
-        rs->windows_count *= 2;
-    rs->window_bytes = WINDOWS_MEMORY / rs->windows_count;
-    rs->window_bytes = MIN(MAX(rs->window_bytes, WINDOW_BYTES_MIN), WINDOW_BYTES_MAX);
-    rs->windows = mem_zalloc(c->mem, rs->windows_count * sizeof(*rs->windows));
-    if (rs->windows == NULL) {
-        mem_free(c->mem, rs, sizeof(*rs));
-        return NULL;
-    }
+    if (rs != NULL)
+        rs->core = c;
     return rs;
-}
-
-static size_t window_size(const struct replays *rs)
-{
-    return sizeof(struct window) + rs->window_bytes;
-}
-
-static struct window **window_of(struct replays *rs, const struct log *l)
-{
-    return &rs->windows[l->slot % rs->windows_count];
 }
 
 void replays_free(struct replays *rs)
 {
-    struct mem *mem = rs->core->mem;
-    for (uint32_t i = 0; i < rs->windows_count; i++)
-        mem_free(mem, rs->windows[i], window_size(rs));
-    mem_free(mem, rs->windows, rs->windows_count * sizeof(*rs->windows));
-    mem_free(mem, rs, sizeof(*rs));
+    for (uint32_t i = 0; i < WINDOWS; i++)
+        mem_free(rs->core->mem, rs->windows[i], sizeof(struct window));
+    mem_free(rs->core->mem, rs, sizeof(*rs));
 }
 
 /* ---- windows --------------------------------------------------------------------------------- */
@@ -118,9 +91,9 @@ static int window_write(struct window *w)
 /* The window of this log, standing at its segment; its content as it was if it was there. */
 static int window_take(struct replays *rs, struct log *l, struct segment *s, struct window **taken)
 {
-    struct window **w = window_of(rs, l);
+    struct window **w = &rs->windows[l->slot % WINDOWS];
     if (*w == NULL)
-        *w = mem_zalloc(rs->core->mem, window_size(rs));
+        *w = mem_zalloc(rs->core->mem, sizeof(**w));
     if (*w == NULL)
         return -ENOMEM;
     *taken = *w;
@@ -135,7 +108,7 @@ static int window_take(struct replays *rs, struct log *l, struct segment *s, str
 
 static int window_drop(struct replays *rs, struct log *l)
 {
-    struct window *w = *window_of(rs, l);
+    struct window *w = rs->windows[l->slot % WINDOWS];
     if (w == NULL || w->log != l)
         return 0;
     int error = window_write(w);
@@ -154,8 +127,7 @@ static int window_compare(struct replays *rs, struct log *l, struct segment *s, 
         if (position < w->begin || position >= w->begin + w->filled) {
             segment_use(s);
             int fd = segment_fd(l, s, FILE_LOG);
-            int64_t got =
-                fd < 0 ? fd : io_pread(l->core->io, fd, w->data, rs->window_bytes, position);
+            int64_t got = fd < 0 ? fd : io_pread(l->core->io, fd, w->data, WINDOW_BYTES, position);
             segment_unuse(l, s);
             w->begin = position;
             w->filled = got < 0 ? 0 : (uint32_t)got;
@@ -179,13 +151,13 @@ static int window_append(struct replays *rs, struct log *l, struct segment *s, u
     struct window *w;
     int error = window_take(rs, l, s, &w);
     while (size > 0 && error == 0) {
-        if (!w->dirty || position != w->begin + w->filled || w->filled == rs->window_bytes) {
+        if (!w->dirty || position != w->begin + w->filled || w->filled == WINDOW_BYTES) {
             error = window_write(w);
             w->begin = position;
             w->filled = 0;
             w->dirty = true;
         }
-        uint32_t part = MIN(size, rs->window_bytes - w->filled);
+        uint32_t part = MIN(size, WINDOW_BYTES - w->filled);
         memcpy(w->data + w->filled, bytes, part);
         w->filled += part;
         position += part;
@@ -353,14 +325,12 @@ static int replay_gap(struct replays *rs, struct log *l, const struct wal_entry 
     int error = replay_walk(rs, l, e->base_offset); /* what write.caching put there */
     if (error != 0 || r->next == e->base_offset)
         return error;
-    bool deleted = e->base_offset <= l->start_offset; /* nobody may read what is missing */
-    if ((e->flags & WAL_AFTER_CACHED) == 0 && !deleted)
+    if ((e->flags & WAL_AFTER_CACHED) == 0)
         return replay_rot(l, r->next, "records are missing");
-    if (!deleted)
-        trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
-                   "%s/%s: offsets %" PRId64 " to %" PRId64
-                   " were acknowledged under write.caching and are lost",
-                   l->dir->path, l->folder, r->next, e->base_offset - 1);
+    trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
+               "%s/%s: offsets %" PRId64 " to %" PRId64
+               " were acknowledged under write.caching and are lost",
+               l->dir->path, l->folder, r->next, e->base_offset - 1);
     r->writing = true;
     r->next = e->base_offset;
     return segments_remove_from(l, r->segment + 1);
@@ -431,7 +401,7 @@ int replay_end(struct replays *rs, struct log *l)
         l->torn = false;
         l->producers_dirty = l->producers != NULL && l->snapshot_offset != l->end_offset;
     }
-    struct window *w = *window_of(rs, l);
+    struct window *w = rs->windows[l->slot % WINDOWS];
     if (w != NULL && w->log == l)
         w->log = NULL;
     mem_free(l->core->mem, r, sizeof(*r));

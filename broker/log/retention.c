@@ -310,12 +310,12 @@ static bool refused(struct log_delete_records *d, enum kafka_error error)
 bool log_delete_records(struct log *l, struct log_delete_records *d)
 {
     struct wal *w = &l->dir->wal;
+    int64_t offset = d->offset == -1 ? l->high_watermark : d->offset;
     assert(d->done != NULL);
     d->log = l;
     list_init(&d->link);
-    if (l->core->phase.now != PHASE_SERVING || !log_ready(l))
+    if (l->state.now != LOG_OPEN || l->core->phase.now != PHASE_SERVING)
         return refused(d, KE_KAFKA_STORAGE_ERROR);
-    int64_t offset = d->offset == -1 ? l->high_watermark : d->offset;
     if ((log_config(l)->cleanup_policy & CLEANUP_DELETE) == 0)
         return refused(d, KE_POLICY_VIOLATION);
     if (offset < 0 || offset > l->high_watermark)

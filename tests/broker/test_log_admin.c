@@ -258,7 +258,7 @@ Test(log_admin, expires_the_active_segment_too_and_keeps_the_end_offset)
     for (uint32_t i = 0; i < 10; i++)
         cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.timestamp = old)), KE_NONE);
     log_core_retain_now(r.core); /* asks for a flush first */
-    LOG_UNTIL(&r, exists(&r, "00000000000000000000.log"));
+    LOG_UNTIL(&r, exists(&r, "00000000000000000000.index"));
     log_core_retain_now(r.core);
     wait_for_retention(&r, l, 10);
     cr_assert_eq(log_end_offset(l), 10);
