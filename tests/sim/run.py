@@ -32,8 +32,8 @@ def run(first, last, *words):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fixed", type=int, default=1000, help="seeds 1..N (default: 1000)")
-    parser.add_argument("--fresh", type=int, default=100, help="seeds from the clock (default: 100)")
+    parser.add_argument("--fixed", type=int, default=300, help="seeds 1..N (default: 300)")
+    parser.add_argument("--fresh", type=int, default=60, help="seeds from the clock (default: 60)")
     parser.add_argument("--twice", type=int, default=20, help="run twice each (default: 20)")
     args = parser.parse_args()
     begin, fresh = time.monotonic(), int(time.time()) * 1000
