@@ -122,6 +122,18 @@ def expect_records(ran, low, high):
                              f"{len(got - want)} too many\n{ran.text[-800:]}")
 
 
+def story(ran):
+    """What a member has seen, in short: runs of records of one partition as one line."""
+    lines = []
+    for line in ran.text.splitlines():
+        m = re.match(r"(record \d+|Partition:\d+\s+Offset:) ?(\d+)", line)
+        if m and lines and lines[-1][0] == m[1]:
+            lines[-1][2] = m[2]
+        else:
+            lines.append([m[1], m[2], m[2]] if m else [line, "", ""])
+    return "; ".join(f"{a} {b}..{c}" if b else a for a, b, c in lines)[-1500:]
+
+
 def alone(broker, name, command):
     """One member reads all, another of its group then nothing more but what is new."""
     topic = f"t-{name}"
@@ -143,8 +155,8 @@ def together(broker, name, command):
     got = set(ran[0].records) | set(ran[1].records)
     want = {(p, o) for p in range(PARTITIONS) for o in range(EACH + 5)}
     if got != want:
-        raise AssertionError(f"{len(want - got)} records are missing\n{ran[0].text[-500:]}\n"
-                             f"{ran[1].text[-500:]}")
+        raise AssertionError(f"{len(want - got)} records are missing:\n{story(ran[0])}\n"
+                             f"{story(ran[1])}")
     for r in ran:
         if not r.assigned and name != "java":
             raise AssertionError(f"a member was never assigned anything\n{r.text[-500:]}")

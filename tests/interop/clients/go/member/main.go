@@ -20,7 +20,8 @@ func main() {
 	c, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.DisableAutoCommit(), kgo.SessionTimeout(10*time.Second),
-		kgo.HeartbeatInterval(500*time.Millisecond), kgo.Balancers(kgo.RangeBalancer()),
+		kgo.HeartbeatInterval(500*time.Millisecond), kgo.FetchMaxWait(time.Second),
+		kgo.Balancers(kgo.RangeBalancer()),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
 			got := parts[topic]
 			sort.Slice(got, func(i, j int) bool { return got[i] < got[j] })
