@@ -531,9 +531,11 @@ static void load_run(struct load *l)
     if (l->o.rate <= 0)
         for (uint32_t i = 0; i < l->o.connections; i++)
             link_refill(l, &l->links[i], now);
-    while (!l->stopped || !load_idle(l)) {
+    for (;;) {
         now = now_ns();
         load_phase(l, now);
+        if (l->stopped && load_idle(l))
+            break; /* the last answer came before the end: there is nothing to wait for */
         if (l->stopped && now > l->end_ns + DRAIN_NS)
             die("answers are missing %llu s after the last request", DRAIN_NS / NS_PER_S);
         if (l->o.rate > 0)
