@@ -197,12 +197,12 @@ def differences(path, kafka, other):
 
 
 class Allowed:
-    """differences.txt: lines 'API vN name: path: Kafka's -> the other's', * and ? allowed, each
+    """A differences.txt: lines 'API vN name: path: Kafka's -> the other's', * and ? allowed, each
     group of them under a line 'why: ...'."""
 
-    def __init__(self):
+    def __init__(self, file):
         self.lines, why = [], None
-        for line in (HERE / "differences.txt").read_text().splitlines():
+        for line in file.read_text().splitlines():
             if line.startswith("why:"):
                 why = line
             elif line and not line.startswith("#"):
@@ -217,6 +217,11 @@ class Allowed:
                 entry[1] += 1
                 return True
         return False
+
+    def tell_unused(self):
+        for line, used in self.lines:
+            if not used:
+                print(f"      differences.txt: nothing matches: {line}")
 
 
 def compare(report, case, version, sides, allowed, show):
@@ -243,7 +248,7 @@ def main():
     args = parser.parse_args()
     for part in PARTS:
         importlib.import_module(f"interop.compare.cases.{part}")
-    report, allowed, pairs = Report(), Allowed(), set()
+    report, allowed, pairs = Report(), Allowed(HERE / "differences.txt"), set()
     settings = {"log.retention.ms": -1, "num.partitions": 2}
     try:
         with Place(args.keep) as place:
@@ -265,9 +270,7 @@ def main():
     except Exception as e:
         report.fail("compare", f"{type(e).__name__}: {e}")
     if not args.only and args.broker != "kafka":
-        for line, used in allowed.lines:
-            if not used:
-                print(f"      differences.txt: nothing matches: {line}")
+        allowed.tell_unused()
     print(f"      {len(pairs)} pairs of API and version, {len(CASES)} cases")
     return report.end()
 

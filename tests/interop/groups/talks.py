@@ -1,91 +1,12 @@
-"""Conversations about groups that two brokers must hold alike: each is a function of a Talk.
-
-A talk has connections by name, so that several members can be held at once. What is said and answered
-becomes lines; member ids, which every broker makes up, are numbered as they appear.
-"""
-import re
+"""Conversations about groups of the classic protocol."""
 import struct
 import time
 
-from harness.wire import Client
+from interop.groups.talk import talk
 
-TALKS = []
-MEMBER = re.compile(r"([\w.]*-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-RETRY = (14, 15, 16)  # loading, not available, not coordinator: a fresh topic is being made
 # Subscriptions. Kafka falls over some that are none, so others are sent only where it does not.
 CONSUMER = struct.pack(">hih", 1, 1, 5) + b"plain" + struct.pack(">ii", -1, 0)
 CHANGED = struct.pack(">hih", 1, 1, 5) + b"small" + struct.pack(">ii", -1, 0)
-
-
-def talk(run):
-    TALKS.append((run.__name__.replace("_", " "), run))
-    return run
-
-
-class Talk:
-    """One broker's side of all conversations."""
-
-    def __init__(self, broker, ids):
-        self.broker, self.ids, self.connections, self.members, self.lines = broker, ids, {}, {}, []
-
-    def client(self, on):
-        if on not in self.connections:
-            self.connections[on] = Client(self.broker.address, 30).__enter__()
-        return self.connections[on]
-
-    def even(self, value):
-        text = str(value).replace(str(self.broker.port), "PORT")
-        for topic, uid in self.ids.items():
-            text = text.replace(str(uid), f"<id of {topic}>")
-        return MEMBER.sub(lambda m: self.members.setdefault(
-            m[0], f"{m[1]}<{len(self.members) + 1}>"), text)
-
-    def note(self, api, version, values, answer):
-        """Members have no order either: the leader aside, each broker has its own."""
-        if isinstance(answer, dict):
-            for holder in [answer, *[g for g in answer.get("groups", []) if "members" in g]]:
-                if api != "LeaveGroup" and "members" in holder:
-                    holder["members"].sort(key=lambda m: self.even(m["member_id"]))
-        self.lines.append(self.even(f"{api} v{version} {values} -> {answer}"))
-        return answer
-
-    def ask(self, api, version, values=None, on="a"):
-        """Say and note. Lists of groups have no order."""
-        try:
-            answer = self.client(on).ask(api, version, values or {})
-        except Exception as e:  # the broker closed, or has not answered
-            self.connections.pop(on).__exit__(None, None, None)
-            answer = type(e).__name__
-        if isinstance(answer, dict):
-            self.order(api, answer)
-        return self.note(api, version, values, answer)
-
-    def order(self, api, answer):
-        """Sort what has no order, and leave out words that are each broker's own."""
-        for key in ("groups", "results"):
-            if key in answer:
-                answer[key] = sorted(answer[key], key=lambda g: g["group_id"])
-        for holder in [answer, *(answer.get("groups", []) if api == "OffsetFetch" else [])]:
-            if "topics" in holder:
-                holder["topics"].sort(key=self.even)
-                for t in holder["topics"]:
-                    t["partitions"].sort(key=lambda p: p["partition_index"])
-        if api == "FindCoordinator" and answer.get("error_code"):
-            answer["error_message"] = bool(answer.get("error_message"))
-
-    def send(self, api, version, values, on):
-        """Say, and hear the answer later."""
-        self.client(on).send(api, version, values)
-        self.client(on).asked = (api, version, values)
-
-    def hear(self, on):
-        c = self.client(on)
-        return self.note(*c.asked, c.receive(*c.asked[:2]))
-
-    def end(self):
-        for c in self.connections.values():
-            c.__exit__(None, None, None)
-        self.connections = {}
 
 
 def join(group, member="", version=9, instance=None, name="range", metadata=CONSUMER, **more):
@@ -147,23 +68,6 @@ def stable(t, group, on="a", **how):
     who, generation = member(t, group, on=on, **how)
     t.ask(*sync(group, who, generation, assignments=[(who, b"share")]), on=on)
     return who, generation
-
-
-# ---- before anything is said ---------------------------------------------------------------------
-
-def ready(t):
-    """The topic of offsets is made by the first who asks."""
-    late = time.monotonic() + 60
-    for group in [f"warm{i}" for i in range(200)]:
-        while time.monotonic() < late:
-            found = t.client("a").ask("FindCoordinator", 3, {"key": group, "key_type": 0})
-            if not found["error_code"]:
-                answer = t.client("a").ask("DeleteGroups", 2, {"groups_names": [group]})
-                if answer["results"][0]["error_code"] not in RETRY:
-                    break
-            time.sleep(0.05)
-        else:
-            raise RuntimeError("the topic of offsets did not come to be")
 
 
 # ---- talks ---------------------------------------------------------------------------------------
