@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "broker/data_core.h"
+#include "broker/txn_marker.h"
 #include "core/assert.h"
 #include "proto/gen/list_groups.h"
 #include "proto/record.h"
@@ -79,8 +80,9 @@ struct coordinator_batch {
     struct list link;
     struct coordinator *of;
     struct log_append append;
-    struct list answers; /* calls that tell of it, or of what was before it */
-    uint8_t *bytes;      /* until it is appended */
+    struct list answers;       /* calls that tell of it, or of what was before it */
+    struct txn_marker *marker; /* the end of a transaction; NULL: records */
+    uint8_t *bytes;            /* of records, until it is appended */
     uint32_t size, room;
     bool durable;
 };
@@ -221,6 +223,16 @@ static void answers_leave(struct list *answers)
         group_call_answered(container_of(l, struct group_call, link));
 }
 
+static void marker_answer(struct coordinator_batch *b, enum kafka_error error)
+{
+    struct txn_marker *marker = b->marker;
+    b->marker = NULL;
+    if (marker == NULL)
+        return;
+    marker->error = error;
+    txn_marker_answered(marker);
+}
+
 /* Everybody is sent away; nothing is appended any more. */
 static void coordinator_drop(struct coordinator *c, enum coordinator_state state)
 {
@@ -239,10 +251,12 @@ static void coordinator_drop(struct coordinator *c, enum coordinator_state state
     {
         struct coordinator_batch *b = container_of(l, struct coordinator_batch, link);
         answers_refuse(&b->answers, KE_NOT_COORDINATOR);
-        if (started > 0)
+        if (started > 0) {
             started--; /* the log has it */
-        else
-            batch_free(b);
+            continue;
+        }
+        marker_answer(b, KE_NOT_LEADER_OR_FOLLOWER);
+        batch_free(b);
     }
 }
 
@@ -280,13 +294,47 @@ static void batch_done(struct log_append *a)
         if (!first->durable)
             break;
         answers_leave(&first->answers);
+        marker_answer(first, first->append.error);
         c->started_count--;
         batch_free(first);
     }
     coordinator_maybe_free(c);
 }
 
-/* false: not now. */
+/* A marker that the log does not take: the transaction or its coordinator is of the past. What
+ * waited behind it waits behind the one before it. */
+static void marker_refused(struct coordinator *c, struct coordinator_batch *b)
+{
+    struct list *before = b->link.prev;
+    if (before == &c->batches)
+        answers_leave(&b->answers);
+    else
+        list_splice_back(&container_of(before, struct coordinator_batch, link)->answers,
+                         &b->answers);
+    marker_answer(b, b->append.error);
+    batch_free(b);
+}
+
+/* The log has the marker: from here on the offsets of its transaction count, or are forgotten. */
+static void marker_taken(struct coordinator *c, const struct txn_marker *marker)
+{
+    const struct txn_markers *m = marker->leg->markers;
+    if (!group_shard_end_transaction(&c->shard, m->producer_id, m->commit))
+        coordinator_fail(c, "no memory: raise torc.memory");
+}
+
+static bool batch_append(struct coordinator *c, struct coordinator_batch *b, struct log *l)
+{
+    b->append = (struct log_append){.records = b->bytes,
+                                    .records_size = b->size,
+                                    .origin = LOG_ORIGIN_COORDINATOR,
+                                    .done = batch_done};
+    if (b->marker != NULL)
+        return txn_marker_start(b->marker, &b->append, l, *c->shard.wall_ms);
+    return log_append(l, &b->append);
+}
+
+/* false: no more now. */
 static bool batch_start(struct coordinator *c, struct coordinator_batch *b)
 {
     struct data_core *core = c->core;
@@ -299,23 +347,23 @@ static bool batch_start(struct coordinator *c, struct coordinator_batch *b)
         log_core_await_room(core->logs, &c->room);
         return false;
     }
-    b->append = (struct log_append){.records = b->bytes,
-                                    .records_size = b->size,
-                                    .origin = LOG_ORIGIN_COORDINATOR,
-                                    .done = batch_done};
-    if (!log_append(l, &b->append)) {
-        if (log_status(l) != KE_NONE || b->append.error != KE_KAFKA_STORAGE_ERROR)
-            coordinator_fail(c, kafka_error_name(b->append.error));
-        else /* the disk is full */
+    if (!batch_append(c, b, l)) {
+        if (log_status(l) == KE_NONE && b->append.error == KE_KAFKA_STORAGE_ERROR) /* disk full */
             timer_arm(&core->wheel, &c->rest, io_now_ns(core->io) + FULL_DISK_REST);
-        return false;
+        else if (log_status(l) == KE_NONE && b->marker != NULL)
+            marker_refused(c, b);
+        else
+            coordinator_fail(c, kafka_error_name(b->append.error));
+        return c->state.now == COORDINATOR_ACTIVE && !timer_armed(&c->rest);
     }
     mem_free(&core->mem, b->bytes, b->room);
     b->bytes = NULL;
     b->room = 0;
     c->started_count++;
     core->coordinators->appended_batches++;
-    return true;
+    if (b->marker != NULL)
+        marker_taken(c, b->marker);
+    return c->state.now == COORDINATOR_ACTIVE;
 }
 
 static bool coordinator_waits(const struct coordinator *c)
@@ -364,8 +412,8 @@ static void coordinator_rested(struct timer *t)
 static struct coordinator_batch *batch_make(struct coordinator *c, uint32_t room)
 {
     struct coordinator_batch *b = mem_zalloc(&c->core->mem, sizeof(*b));
-    uint8_t *bytes = mem_alloc(&c->core->mem, room);
-    if (b == NULL || bytes == NULL) {
+    uint8_t *bytes = room > 0 ? mem_alloc(&c->core->mem, room) : NULL;
+    if (b == NULL || (room > 0 && bytes == NULL)) {
         mem_free(&c->core->mem, b, sizeof(*b));
         mem_free(&c->core->mem, bytes, room);
         return NULL;
@@ -453,6 +501,24 @@ void coordinator_call(struct data_core *core, struct uuid topic_id, int32_t part
     }
     group_shard_call(&c->shard, call);
     coordinator_drain(c);
+}
+
+bool coordinator_takes_marker(struct data_core *core, struct txn_marker *marker)
+{
+    struct coordinator *c = coordinator_find(core, marker->topic_id, marker->partition);
+    const struct topic_image *t =
+        image_topic_by_name(&core->image, GROUP_TOPIC, sizeof(GROUP_TOPIC) - 1);
+    if (c == NULL && (t == NULL || !uuid_equal(t->id, marker->topic_id)))
+        return false;
+    struct coordinator_batch *b = coordinator_says(c) == KE_NONE ? batch_make(c, 0) : NULL;
+    if (b == NULL) {
+        marker->error = KE_NOT_LEADER_OR_FOLLOWER; /* retried, here or where it belongs */
+        txn_marker_answered(marker);
+        return true;
+    }
+    b->marker = marker;
+    coordinator_push(c);
+    return true;
 }
 
 void coordinators_list(struct data_core *core, struct group_call *call)

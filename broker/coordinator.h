@@ -25,6 +25,10 @@ void coordinators_list(struct data_core *core, struct group_call *call);
 /* Who asked is gone. */
 void coordinator_abandon(struct data_core *core, struct uuid topic_id, int32_t partition,
                          struct group_call *call);
+/* The end of a transaction in a partition of groups: appended in order with what the groups append,
+ * then txn_marker_answered. false: it is not a partition of groups. */
+struct txn_marker;
+NODISCARD bool coordinator_takes_marker(struct data_core *core, struct txn_marker *marker);
 /* Of broker/api/group_ask.c: the response is complete, and durable is what it says. */
 void group_call_answered(struct group_call *call);
 

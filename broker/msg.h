@@ -13,6 +13,8 @@
  *   MSG_GROUP        data -> data: asks coordinators; may be held  flows
  *   MSG_GROUP_RECALL data -> data: who asked is gone, let it go    flows
  *   MSG_GROUP_FREE   data -> data: what the owner made is not needed flows
+ *   MSG_TXN          data -> data: asks a transaction's coordinator flows
+ *   MSG_MARKERS      data -> data: ends a transaction in partitions transactions that end, flows
  *   MSG_CONTROL      data -> control: one admin call               flows
  *   MSG_CONTROL_FREE data -> control: its answer has been encoded  flows
  *   MSG_STARTED      data -> control: this core's reactor runs     1
@@ -45,6 +47,10 @@ enum msg_kind {
     MSG_GROUP_RECALL_HOME,
     MSG_GROUP_FREE,
     MSG_GROUP_FREE_HOME,
+    MSG_TXN,
+    MSG_TXN_HOME,
+    MSG_MARKERS,
+    MSG_MARKERS_HOME,
     MSG_CONTROL,
     MSG_CONTROL_HOME,
     MSG_CONTROL_FREE,

@@ -30,6 +30,10 @@ void group_recall_arrived(struct data_core *core, struct msg *msg);
 void group_recall_home(struct data_core *core, struct msg *msg);
 void group_free_arrived(struct data_core *core, struct msg *msg);
 void group_free_home(struct data_core *core, struct msg *msg);
+void txn_ask_arrived(struct data_core *core, struct msg *msg);
+void txn_ask_home(struct data_core *core, struct msg *msg);
+void txn_markers_arrived(struct data_core *core, struct msg *msg);
+void txn_markers_home(struct data_core *core, struct msg *msg);
 void control_call_home(struct data_core *core, struct msg *msg);
 void control_free_home(struct data_core *core, struct msg *msg);
 

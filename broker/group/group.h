@@ -105,6 +105,8 @@ struct group_shard {
     struct group_update update;
     struct timer expiry;      /* offsets.retention.check.interval.ms */
     struct list transactions; /* commits that wait for the end of their transaction */
+    int64_t next_record;      /* where the next one stands: in the log while it is replayed, and
+                                 from there on counted, so that later ones have higher numbers */
     uint64_t records_lost;    /* that could not be made, where the group can go on without */
     bool loaded;
 };
@@ -117,6 +119,8 @@ NODISCARD bool group_shard_replay(struct group_shard *s, int64_t offset, int64_t
                                   struct batch_field key, struct batch_field value);
 /* The end of a transaction in the log. false: no memory. */
 NODISCARD bool group_shard_replay_end(struct group_shard *s, int64_t producer_id, bool commit);
+/* The same while it is live: the marker is in the log, behind everything made before. */
+NODISCARD bool group_shard_end_transaction(struct group_shard *s, int64_t producer_id, bool commit);
 /* Everything is replayed: timers run from now on, calls may come. May leave an update. */
 void group_shard_loaded(struct group_shard *s);
 /* A step. The call is answered when it stands in update.answered, now or later. */

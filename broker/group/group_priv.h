@@ -52,7 +52,7 @@ struct group_offset {
     int64_t offset;
     int64_t commit_ms;
     int64_t expire_ms; /* -1: by offsets.retention.minutes */
-    int64_t record;    /* log offset of the record; INT64_MAX while it is not known */
+    int64_t record;    /* group_shard.next_record when it was made */
     struct wire_string metadata;
     struct uuid topic_id; /* zero: not known */
     struct wire_string staged;

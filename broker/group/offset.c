@@ -259,7 +259,7 @@ static void commit_put(struct group *g, const struct offset_commit_request *r,
             struct offset_commit_value v = commit_value(g->shard, r, t, p);
             struct group_offset *o = offset_find(topic_find(g, t->name), p->partition_index);
             assert(o != NULL);
-            offset_set(g, o, INT64_MAX, &v);
+            offset_set(g, o, g->shard->next_record++, &v);
         }
     }
 }

@@ -35,6 +35,7 @@ void group_shard_init(struct group_shard *s, uint64_t seed)
     arena_init(&s->update.arena, s->mem, UPDATE_BYTES_MAX);
     s->update.records_bytes = 0;
     s->update.records_count = 0;
+    s->next_record = 0;
     s->records_lost = 0;
     s->loaded = false;
     timer_init(&s->expiry, shard_expire);
@@ -464,6 +465,7 @@ bool group_shard_replay(struct group_shard *s, int64_t offset, int64_t producer_
     struct wire_reader r;
     bool done = true;
     assert(!s->loaded);
+    s->next_record = offset + 1;
     wire_reader_init(&r, key.data, key.data != NULL ? key.size : 0);
     int16_t kind = wire_get_int16(&r);
     if (r.error == 0 && (kind == LEGACY_OFFSET_COMMIT_KEY_API_KEY ||
@@ -478,6 +480,12 @@ bool group_shard_replay(struct group_shard *s, int64_t offset, int64_t producer_
 bool group_shard_replay_end(struct group_shard *s, int64_t producer_id, bool commit)
 {
     assert(!s->loaded);
+    return transaction_end(s, producer_id, commit);
+}
+
+bool group_shard_end_transaction(struct group_shard *s, int64_t producer_id, bool commit)
+{
+    assert(s->loaded);
     return transaction_end(s, producer_id, commit);
 }
 

@@ -167,6 +167,12 @@ struct log_append {
     enum log_origin origin;
     int16_t produce_version; /* of the request: some refusals depend on it */
     bool admin_client;       /* may write to internal topics */
+    /* Of a client's transactional batch: what log_txn_begin said; 0: nothing. */
+    uint64_t txn_guard;
+    /* Of a marker: from version 2 on its epoch must be above the data's, but for one written again
+     * (may_repeat): same epoch, no open transaction, nothing is appended. */
+    int8_t transaction_version;
+    bool may_repeat;
     /* out */
     enum kafka_error error;
     const char *message; /* constant text or NULL */

@@ -1,0 +1,75 @@
+/* How a participant's question reaches the coordinator of its transaction, and comes back.
+ *
+ * Invariants: an ask is touched by one core at a time, who has the letter; done never runs inside
+ * txn_ask_send, also when there is nobody to ask.
+ *
+ * Failure modes: no topic, or the owner does not know it yet: COORDINATOR_NOT_AVAILABLE or
+ * NOT_COORDINATOR, which every client asks again for. */
+#include "broker/txn_ask.h"
+
+#include "broker/data_core.h"
+#include "broker/group/group.h"
+#include "broker/step.h"
+
+int32_t txn_partition(struct wire_string transactional_id, uint32_t partitions_count)
+{
+    return group_partition(transactional_id, partitions_count); /* the same rule for both topics */
+}
+
+void txn_ask_send(struct data_core *home, struct txn_ask *a)
+{
+    assert(core_same(core_self(), home->id));
+    assert(a->done != NULL && a->partitions_count > 0);
+    const struct topic_image *t =
+        image_topic_by_name(&home->image, TXN_TOPIC, sizeof(TXN_TOPIC) - 1);
+    struct core_id owner = home->id;
+    a->home = home;
+    a->coordinator = -1;
+    list_init(&a->link);
+    if (t != NULL && t->partitions_count > 0) {
+        a->coordinator_topic_id = t->id;
+        a->coordinator = txn_partition(a->transactional_id, t->partitions_count);
+        owner = partition_owner(t->id, a->coordinator, home->cores_count);
+    }
+    a->msg.home = home->id;
+    a->msg.kind = MSG_TXN;
+    mail_send(&home->mail, owner, &a->msg);
+}
+
+void txn_ask_answer(struct data_core *owner, struct txn_ask *a)
+{
+    assert(core_same(core_self(), owner->id));
+    assert(list_empty(&a->link));
+    a->msg.kind = MSG_TXN_HOME;
+    mail_send(&owner->mail, a->msg.home, &a->msg);
+}
+
+void txn_ask_refuse(struct data_core *owner, struct txn_ask *a, enum kafka_error error)
+{
+    assert(error != KE_NONE);
+    for (uint32_t i = 0; i < a->partitions_count; i++)
+        a->partitions[i].error = error;
+    txn_ask_answer(owner, a);
+}
+
+void txn_ask_arrived(struct data_core *core, struct msg *msg)
+{
+    struct txn_ask *a = container_of(msg, struct txn_ask, msg);
+    if (a->coordinator < 0)
+        txn_ask_refuse(core, a, KE_COORDINATOR_NOT_AVAILABLE);
+    else
+        txn_ask_serve(core, a);
+}
+
+void txn_ask_home(struct data_core *core, struct msg *msg)
+{
+    struct txn_ask *a = container_of(msg, struct txn_ask, msg);
+    assert(a->home == core);
+    a->done(a);
+}
+
+/* This broker coordinates no transactions. */
+void txn_ask_serve(struct data_core *owner, struct txn_ask *a)
+{
+    txn_ask_refuse(owner, a, KE_COORDINATOR_NOT_AVAILABLE);
+}
