@@ -1,4 +1,4 @@
-/* Drives the groups of one partition of __consumer_offsets, see broker/group.
+/* Drives a shard: what one partition of an internal topic coordinates, see broker/group.
  *
  *   image: the partition is here ─▶ LOADING ─ its log, piece by piece ─▶ ACTIVE ─▶ (topic deleted)
  * GONE └──────── disk or memory ──────────┴─▶ FAILED
@@ -17,19 +17,20 @@
  *  3. A coordinator is freed when nothing of it is in the log's hands: appends, the read.
  *  4. One partition of a core is loaded at a time, a piece per turn: the others are served.
  *
- * Failure modes: an append that fails means that memory and disk differ. The groups are dropped and
+ * What a shard is, and how it is asked, loaded and closed, says its struct coordinator_kind
+ * (coordinator_groups.c).
+ *
+ * Failure modes: an append that fails means that memory and disk differ. The shard is dropped and
  * everybody is sent to look for another coordinator (NOT_COORDINATOR); after a restart the log
  * decides. A full disk: what was changed waits, new calls are refused with COORDINATOR_NOT_
  * AVAILABLE, which clients retry. */
-#include "broker/coordinator.h"
+#include "broker/coordinator_priv.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "broker/data_core.h"
 #include "broker/txn_marker.h"
 #include "core/assert.h"
-#include "proto/gen/list_groups.h"
 #include "proto/record.h"
 
 #define LOAD_READ_BYTES (256u << 10)
@@ -37,14 +38,6 @@
 #define BATCH_BYTES_MIN 4096
 #define FULL_DISK_REST  NS_PER_S
 #define UNPACKED_MAX    BATCH_UNPACKED_BYTES_DEFAULT
-
-enum coordinator_state {
-    COORDINATOR_LOADING,
-    COORDINATOR_ACTIVE,
-    COORDINATOR_FAILED,
-    COORDINATOR_GONE,
-    COORDINATOR_STATES
-};
 
 static const char *const coordinator_state_names[] = {"loading", "active", "failed", "gone"};
 static const struct state_table coordinator_states = {
@@ -55,25 +48,6 @@ static const struct state_table coordinator_states = {
                     1u << COORDINATOR_ACTIVE | 1u << COORDINATOR_FAILED | 1u << COORDINATOR_GONE,
                 [COORDINATOR_ACTIVE] = 1u << COORDINATOR_FAILED | 1u << COORDINATOR_GONE,
                 [COORDINATOR_FAILED] = 1u << COORDINATOR_GONE},
-};
-
-struct coordinator {
-    struct list link; /* coordinators.all */
-    struct list load; /* coordinators.loading */
-    struct data_core *core;
-    struct uuid topic_id;
-    int32_t partition;
-    struct state state;
-    struct group_shard shard;
-    struct list batches; /* oldest first; the first started_count are in the log's hands */
-    uint32_t started_count;
-    struct list held; /* calls that came while a batch waits for room */
-    struct log_room_waiter room;
-    bool waits_for_room;
-    struct timer rest; /* the disk is full */
-    struct log_read read;
-    bool reading;
-    int64_t load_at, load_end;
 };
 
 struct coordinator_batch {
@@ -87,15 +61,10 @@ struct coordinator_batch {
     bool durable;
 };
 
-struct coordinators {
-    struct list all, loading;
-    struct map by_partition; /* of the topic that is; key: coordinator.partition */
-    struct timer load_timer;
-    bool stopping;
-    uint64_t appended_batches, appended_records;
+static const struct coordinator_kind *const kinds[COORDINATOR_TOPICS] = {
+    [COORDINATOR_GROUPS] = &coordinator_groups,
 };
 
-static void coordinator_drain(struct coordinator *c);
 static void coordinator_fail(struct coordinator *c, const char *why);
 static void load_turn(struct timer *t);
 
@@ -108,49 +77,55 @@ int coordinators_start(struct data_core *core)
         return -ENOMEM;
     list_init(&all->all);
     list_init(&all->loading);
-    map_init(&all->by_partition, &core->mem, io_random(core->io));
+    for (uint32_t i = 0; i < COORDINATOR_TOPICS; i++)
+        map_init(&all->by_partition[i], &core->mem, io_random(core->io));
     timer_init(&all->load_timer, load_turn);
     core->coordinators = all;
     return 0;
 }
 
-static struct coordinator *coordinator_find(const struct data_core *core, struct uuid topic_id,
-                                            int32_t partition)
+struct coordinator *coordinator_find(const struct data_core *core, enum coordinator_topic topic,
+                                     struct uuid topic_id, int32_t partition)
 {
     struct coordinator *c =
-        map_get(&core->coordinators->by_partition, &partition, sizeof(partition));
+        map_get(&core->coordinators->by_partition[topic], &partition, sizeof(partition));
     return c != NULL && uuid_equal(c->topic_id, topic_id) ? c : NULL;
 }
 
-static uint64_t coordinator_random(void *context)
+static struct map *coordinator_map(const struct coordinator *c)
 {
-    struct coordinator *c = context;
-    return io_random(c->core->io);
+    for (uint32_t i = 0; i < COORDINATOR_TOPICS; i++) {
+        if (kinds[i] == c->kind)
+            return &c->core->coordinators->by_partition[i];
+    }
+    assert(false); /* no such kind */
+    return NULL;
 }
 
-static void coordinator_changed(struct group_shard *s)
+/* What the metadata says of the partition. */
+static void coordinator_follow(struct coordinator *c, const struct topic_image *t,
+                               const struct partition_image *p)
 {
-    coordinator_drain(s->context);
-}
-
-static void coordinator_set_batch_bytes(struct coordinator *c, const struct topic_config *config)
-{
-    c->shard.batch_bytes_max = (uint32_t)MAX(config->max_message_bytes, BATCH_BYTES_MIN);
+    c->batch_bytes_max = (uint32_t)MAX(t->config.max_message_bytes, BATCH_BYTES_MIN);
+    c->leader_epoch = p->leader_epoch;
+    c->kind->follow(c);
 }
 
 static void coordinator_roomy(struct log_room_waiter *w);
 static void coordinator_rested(struct timer *t);
 
-static void coordinator_open(struct data_core *core, const struct topic_image *t, int32_t partition)
+static void coordinator_open(struct data_core *core, const struct coordinator_kind *kind,
+                             const struct topic_image *t, const struct partition_image *p)
 {
     struct coordinators *all = core->coordinators;
     struct coordinator *c = mem_zalloc(&core->mem, sizeof(*c));
     if (c == NULL)
         goto lost;
-    c->partition = partition;
-    if (map_put(&all->by_partition, &c->partition, sizeof(c->partition), c) != 0)
-        goto lost;
+    c->kind = kind;
     c->core = core;
+    c->partition = p->index;
+    if (map_put(coordinator_map(c), &c->partition, sizeof(c->partition), c) != 0)
+        goto lost;
     c->topic_id = t->id;
     list_init(&c->link);
     list_init(&c->load);
@@ -159,17 +134,10 @@ static void coordinator_open(struct data_core *core, const struct topic_image *t
     list_init(&c->room.link);
     c->room.fire = coordinator_roomy;
     timer_init(&c->rest, coordinator_rested);
-    c->shard = (struct group_shard){.mem = &core->mem,
-                                    .wheel = &core->wheel,
-                                    .now_ns = io_now_pointer(core->io),
-                                    .wall_ms = io_wall_pointer(core->io),
-                                    .config = core->config,
-                                    .random = coordinator_random,
-                                    .changed = coordinator_changed,
-                                    .context = c};
-    coordinator_set_batch_bytes(c, &t->config);
-    group_shard_init(&c->shard, io_random(core->io));
-    const struct log *l = log_find(core->logs, t->id, partition);
+    kind->init(c);
+    assert(c->update != NULL);
+    coordinator_follow(c, t, p);
+    const struct log *l = log_find(core->logs, t->id, p->index);
     c->load_at = l != NULL ? log_start_offset(l) : 0;
     c->load_end = l != NULL ? log_end_offset(l) : 0;
     list_push_back(&all->all, &c->link);
@@ -177,12 +145,11 @@ static void coordinator_open(struct data_core *core, const struct topic_image *t
     if (!timer_armed(&all->load_timer))
         timer_arm(&core->wheel, &all->load_timer, io_now_ns(core->io));
     return;
-lost: /* its groups have no coordinator until a restart */
+lost: /* it has no coordinator until a restart */
     mem_free(&core->mem, c, sizeof(*c));
     trace_line(&core->trace, TRACE_API, TRACE_ERROR,
-               "no memory for the groups of %s-%d: raise "
-               "torc.memory",
-               GROUP_TOPIC, partition);
+               "no memory for the %s of %s-%d: raise torc.memory", kind->things, kind->topic,
+               p->index);
 }
 
 /* ---- letting go ------------------------------------------------------------------------------ */
@@ -206,21 +173,20 @@ static void coordinator_maybe_free(struct coordinator *c)
     mem_free(&c->core->mem, c, sizeof(*c));
 }
 
-static void answers_refuse(struct list *answers, enum kafka_error error)
+static void answers_refuse(struct coordinator *c, struct list *answers, enum kafka_error error)
 {
     struct list *l;
     while ((l = list_pop_front(answers)) != NULL) {
-        struct group_call *call = container_of(l, struct group_call, link);
-        group_call_refuse(call, error);
-        group_call_answered(call);
+        c->kind->refuse(l, error);
+        c->kind->answered(l);
     }
 }
 
-static void answers_leave(struct list *answers)
+static void answers_leave(struct coordinator *c, struct list *answers)
 {
     struct list *l;
     while ((l = list_pop_front(answers)) != NULL)
-        group_call_answered(container_of(l, struct group_call, link));
+        c->kind->answered(l);
 }
 
 static void marker_answer(struct coordinator_batch *b, enum kafka_error error)
@@ -239,10 +205,10 @@ static void coordinator_drop(struct coordinator *c, enum coordinator_state state
     bool open = c->state.now == COORDINATOR_LOADING || c->state.now == COORDINATOR_ACTIVE;
     state_move(&c->state, &coordinator_states, (uint8_t)state);
     if (open) {
-        group_shard_close(&c->shard, KE_NOT_COORDINATOR);
-        answers_leave(&c->shard.update.answered);
+        c->kind->close(c, KE_NOT_COORDINATOR);
+        answers_leave(c, &c->update->answered);
     }
-    answers_refuse(&c->held, KE_NOT_COORDINATOR);
+    answers_refuse(c, &c->held, KE_NOT_COORDINATOR);
     list_remove(&c->load);
     list_remove(&c->room.link);
     timer_cancel(&c->core->wheel, &c->rest);
@@ -250,7 +216,7 @@ static void coordinator_drop(struct coordinator *c, enum coordinator_state state
     LIST_EACH(l, &c->batches)
     {
         struct coordinator_batch *b = container_of(l, struct coordinator_batch, link);
-        answers_refuse(&b->answers, KE_NOT_COORDINATOR);
+        answers_refuse(c, &b->answers, KE_NOT_COORDINATOR);
         if (started > 0) {
             started--; /* the log has it */
             continue;
@@ -264,16 +230,16 @@ static void coordinator_fail(struct coordinator *c, const char *why)
 {
     if (c->state.now != COORDINATOR_LOADING && c->state.now != COORDINATOR_ACTIVE)
         return;
-    trace_line(&c->core->trace, TRACE_API, TRACE_ERROR, "the groups of %s-%d are offline: %s",
-               GROUP_TOPIC, c->partition, why);
+    trace_line(&c->core->trace, TRACE_API, TRACE_ERROR, "the %s of %s-%d are offline: %s",
+               c->kind->things, c->kind->topic, c->partition, why);
     coordinator_drop(c, COORDINATOR_FAILED);
 }
 
 static void coordinator_close(struct coordinator *c)
 {
-    struct coordinators *all = c->core->coordinators;
-    if (map_get(&all->by_partition, &c->partition, sizeof(c->partition)) == c)
-        (void)map_remove(&all->by_partition, &c->partition, sizeof(c->partition));
+    struct map *map = coordinator_map(c);
+    if (map_get(map, &c->partition, sizeof(c->partition)) == c)
+        (void)map_remove(map, &c->partition, sizeof(c->partition));
     coordinator_drop(c, COORDINATOR_GONE);
     coordinator_maybe_free(c);
 }
@@ -293,7 +259,7 @@ static void batch_done(struct log_append *a)
         struct coordinator_batch *first = container_of(l, struct coordinator_batch, link);
         if (!first->durable)
             break;
-        answers_leave(&first->answers);
+        answers_leave(c, &first->answers);
         marker_answer(first, first->append.error);
         c->started_count--;
         batch_free(first);
@@ -307,7 +273,7 @@ static void marker_refused(struct coordinator *c, struct coordinator_batch *b)
 {
     struct list *before = b->link.prev;
     if (before == &c->batches)
-        answers_leave(&b->answers);
+        answers_leave(c, &b->answers);
     else
         list_splice_back(&container_of(before, struct coordinator_batch, link)->answers,
                          &b->answers);
@@ -319,7 +285,7 @@ static void marker_refused(struct coordinator *c, struct coordinator_batch *b)
 static void marker_taken(struct coordinator *c, const struct txn_marker *marker)
 {
     const struct txn_markers *m = marker->leg->markers;
-    if (!group_shard_end_transaction(&c->shard, m->producer_id, m->commit))
+    if (!group_shard_end_transaction(&c->groups, m->producer_id, m->commit))
         coordinator_fail(c, "no memory: raise torc.memory");
 }
 
@@ -330,7 +296,7 @@ static bool batch_append(struct coordinator *c, struct coordinator_batch *b, str
                                     .origin = LOG_ORIGIN_COORDINATOR,
                                     .done = batch_done};
     if (b->marker != NULL)
-        return txn_marker_start(b->marker, &b->append, l, *c->shard.wall_ms);
+        return txn_marker_start(b->marker, &b->append, l, *io_wall_pointer(c->core->io));
     return log_append(l, &b->append);
 }
 
@@ -390,8 +356,7 @@ static void coordinator_go_on(struct coordinator *c)
 {
     coordinator_push(c);
     while (c->state.now == COORDINATOR_ACTIVE && !coordinator_waits(c) && !list_empty(&c->held)) {
-        struct list *l = list_pop_front(&c->held);
-        group_shard_call(&c->shard, container_of(l, struct group_call, link));
+        c->kind->step(c, list_pop_front(&c->held));
         coordinator_drain(c);
     }
 }
@@ -430,8 +395,8 @@ static struct coordinator_batch *batch_make(struct coordinator *c, uint32_t room
 /* As many of the records as a batch may have; *from is the first that is left. */
 static bool batch_fill(struct coordinator *c, struct list **from)
 {
-    struct group_update *u = &c->shard.update;
-    uint32_t room = (uint32_t)MIN(u->records_bytes + BATCH_HEADER_SIZE, c->shard.batch_bytes_max);
+    struct shard_update *u = c->update;
+    uint32_t room = (uint32_t)MIN(u->records_bytes + BATCH_HEADER_SIZE, c->batch_bytes_max);
     struct coordinator_batch *b = batch_make(c, room);
     if (b == NULL)
         return false;
@@ -440,30 +405,30 @@ static bool batch_fill(struct coordinator *c, struct list **from)
     batch_builder_init(&builder, b->bytes, room, &header);
     struct list *at = *from;
     for (; at != &u->records; at = at->next) {
-        const struct group_record *r = container_of(at, struct group_record, link);
-        if (!batch_builder_add(&builder, *c->shard.wall_ms, r->key, r->value, NULL, 0))
+        const struct shard_record *r = container_of(at, struct shard_record, link);
+        if (!batch_builder_add(&builder, *io_wall_pointer(c->core->io), r->key, r->value, NULL, 0))
             break;
         c->core->coordinators->appended_records++;
     }
-    assert(at != *from); /* a record larger than a batch is not made: record.c */
+    assert(at != *from); /* no shard makes a record larger than a batch */
     *from = at;
     b->size = batch_builder_finish(&builder);
     return true;
 }
 
-static void coordinator_drain(struct coordinator *c)
+void coordinator_drain(struct coordinator *c)
 {
-    struct group_update *u = &c->shard.update;
+    struct shard_update *u = c->update;
     for (struct list *at = u->records.next; at != &u->records;) {
         if (!batch_fill(c, &at)) {
-            answers_refuse(&u->answered, KE_NOT_COORDINATOR);
+            answers_refuse(c, &u->answered, KE_NOT_COORDINATOR);
             coordinator_fail(c, "no memory: raise torc.memory");
             return;
         }
     }
-    group_update_taken(&c->shard);
+    shard_update_taken(u);
     if (list_empty(&c->batches)) {
-        answers_leave(&u->answered);
+        answers_leave(c, &u->answered);
     } else {
         struct list *last = c->batches.prev;
         list_splice_back(&container_of(last, struct coordinator_batch, link)->answers,
@@ -474,8 +439,7 @@ static void coordinator_drain(struct coordinator *c)
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
-/* What a coordinator in this state says to everybody; KE_NONE: ask it. */
-static enum kafka_error coordinator_says(const struct coordinator *c)
+enum kafka_error coordinator_says(const struct coordinator *c)
 {
     if (c == NULL || c->state.now == COORDINATOR_FAILED || c->core->coordinators->stopping)
         return KE_NOT_COORDINATOR;
@@ -484,28 +448,27 @@ static enum kafka_error coordinator_says(const struct coordinator *c)
     return timer_armed(&c->rest) ? KE_COORDINATOR_NOT_AVAILABLE : KE_NONE;
 }
 
-void coordinator_call(struct data_core *core, struct uuid topic_id, int32_t partition,
-                      struct group_call *call)
+void coordinator_take(struct coordinator *c, const struct coordinator_kind *kind, struct list *call)
 {
-    struct coordinator *c = coordinator_find(core, topic_id, partition);
     enum kafka_error error = coordinator_says(c);
     if (error != KE_NONE) {
-        group_call_refuse(call, error);
-        group_call_answered(call);
+        kind->refuse(call, error);
+        kind->answered(call);
         return;
     }
-    list_init(&call->link);
+    list_init(call);
     if (coordinator_waits(c) || !list_empty(&c->held)) {
-        list_push_back(&c->held, &call->link);
+        list_push_back(&c->held, call);
         return;
     }
-    group_shard_call(&c->shard, call);
+    kind->step(c, call);
     coordinator_drain(c);
 }
 
 bool coordinator_takes_marker(struct data_core *core, struct txn_marker *marker)
 {
-    struct coordinator *c = coordinator_find(core, marker->topic_id, marker->partition);
+    struct coordinator *c =
+        coordinator_find(core, COORDINATOR_GROUPS, marker->topic_id, marker->partition);
     const struct topic_image *t =
         image_topic_by_name(&core->image, GROUP_TOPIC, sizeof(GROUP_TOPIC) - 1);
     if (c == NULL && (t == NULL || !uuid_equal(t->id, marker->topic_id)))
@@ -521,41 +484,10 @@ bool coordinator_takes_marker(struct data_core *core, struct txn_marker *marker)
     return true;
 }
 
-void coordinators_list(struct data_core *core, struct group_call *call)
-{
-    const struct list_groups_response *r = call->response;
-    LIST_EACH(l, &core->coordinators->all)
-    {
-        struct coordinator *c = container_of(l, struct coordinator, link);
-        if (c->state.now == COORDINATOR_LOADING) {
-            group_call_refuse(call, KE_COORDINATOR_LOAD_IN_PROGRESS);
-            break;
-        }
-        if (c->state.now != COORDINATOR_ACTIVE)
-            continue; /* its groups are not ours to list */
-        group_shard_call(&c->shard, call);
-        list_remove(&call->link); /* out of update.answered: the next one goes on with it */
-        if (r->error_code != KE_NONE)
-            break;
-    }
-    group_call_answered(call);
-}
-
-void coordinator_abandon(struct data_core *core, struct uuid topic_id, int32_t partition,
-                         struct group_call *call)
-{
-    struct coordinator *c = coordinator_find(core, topic_id, partition);
-    if (c == NULL || c->state.now != COORDINATOR_ACTIVE)
-        return;
-    group_shard_abandon(&c->shard, call);
-    coordinator_drain(c);
-}
-
 /* ---- load ------------------------------------------------------------------------------------ */
 
 static bool load_batch(struct coordinator *c, const uint8_t *batch, const struct batch_header *h)
 {
-    struct group_shard *s = &c->shard;
     int64_t producer_id = batch_has(h, BATCH_TRANSACTIONAL) ? h->producer_id : -1;
     if (batch_has(h, BATCH_CONTROL)) {
         enum batch_control type;
@@ -563,7 +495,7 @@ static bool load_batch(struct coordinator *c, const uint8_t *batch, const struct
         if (!batch_read_control(batch, h->size, &type, &coordinator_epoch) ||
             (type != BATCH_CONTROL_COMMIT && type != BATCH_CONTROL_ABORT))
             return true;
-        return group_shard_replay_end(s, h->producer_id, type == BATCH_CONTROL_COMMIT);
+        return c->kind->replay_end(c, h->producer_id, type == BATCH_CONTROL_COMMIT);
     }
     struct record_iter it;
     struct record r;
@@ -571,7 +503,7 @@ static bool load_batch(struct coordinator *c, const uint8_t *batch, const struct
         return false;
     while (record_next(&it, &r)) {
         int64_t offset = h->base_offset + r.offset_delta;
-        if (offset >= c->load_at && !group_shard_replay(s, offset, producer_id, r.key, r.value))
+        if (offset >= c->load_at && !c->kind->replay(c, offset, producer_id, r.key, r.value))
             return false;
     }
     return !it.malformed;
@@ -647,7 +579,7 @@ static bool load_step(struct coordinator *c)
     if (c->load_at >= c->load_end) {
         list_remove(&c->load);
         state_move(&c->state, &coordinator_states, COORDINATOR_ACTIVE);
-        group_shard_loaded(&c->shard);
+        c->kind->loaded(c);
         coordinator_drain(c);
         return true;
     }
@@ -682,22 +614,18 @@ static void load_turn(struct timer *t)
 
 /* ---- the world ------------------------------------------------------------------------------- */
 
-static bool topic_is_ours(const struct topic_image *t)
-{
-    return t != NULL && strcmp(t->name, GROUP_TOPIC) == 0;
-}
-
-static void coordinators_follow(struct data_core *core, const struct topic_image *t)
+static void coordinators_follow(struct data_core *core, enum coordinator_topic topic,
+                                const struct topic_image *t)
 {
     for (uint32_t i = 0; i < t->partitions_count; i++) {
         const struct partition_image *p = &t->partitions[i];
-        struct coordinator *c = coordinator_find(core, t->id, p->index);
+        struct coordinator *c = coordinator_find(core, topic, t->id, p->index);
         bool here = p->leader == core->config->node_id &&
                     core_same(partition_owner(t->id, p->index, core->cores_count), core->id);
         if (here && c == NULL)
-            coordinator_open(core, t, p->index);
+            coordinator_open(core, kinds[topic], t, p);
         else if (here)
-            coordinator_set_batch_bytes(c, &t->config);
+            coordinator_follow(c, t, p);
         else if (c != NULL)
             coordinator_close(c);
     }
@@ -713,7 +641,7 @@ static void coordinators_topic_gone(struct data_core *core, const struct topic_i
             if (c->state.now != COORDINATOR_GONE)
                 coordinator_close(c);
         } else if (c->state.now == COORDINATOR_ACTIVE) {
-            group_shard_topic_deleted(&c->shard, name, 0);
+            c->kind->topic_deleted(c, name);
             coordinator_drain(c);
         }
     }
@@ -728,10 +656,13 @@ void coordinators_image(struct data_core *core, const struct image_delta *delta)
         if (change->kind == IMAGE_TOPIC && change->topic.after == NULL)
             coordinators_topic_gone(core, change->topic.before);
     }
-    const struct topic_image *t =
-        image_topic_by_name(&core->image, GROUP_TOPIC, sizeof(GROUP_TOPIC) - 1);
-    if (topic_is_ours(t))
-        coordinators_follow(core, t);
+    for (uint32_t i = 0; i < COORDINATOR_TOPICS; i++) {
+        const char *name = kinds[i]->topic;
+        const struct topic_image *t =
+            image_topic_by_name(&core->image, name, (uint32_t)strlen(name));
+        if (t != NULL)
+            coordinators_follow(core, (enum coordinator_topic)i, t);
+    }
 }
 
 void coordinators_stop(struct data_core *core)
@@ -759,6 +690,6 @@ void coordinators_stats(const struct data_core *core, struct coordinators_stats 
         stats->loaded += c->state.now == COORDINATOR_ACTIVE;
         stats->loading += c->state.now == COORDINATOR_LOADING;
         stats->failed += c->state.now == COORDINATOR_FAILED;
-        stats->groups += c->shard.groups.count;
+        stats->groups += c->kind == &coordinator_groups ? c->groups.groups.count : 0;
     }
 }

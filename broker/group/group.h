@@ -14,7 +14,7 @@
 #define BROKER_GROUP_GROUP_H
 
 #include "broker/config/config.h"
-#include "core/arena.h"
+#include "broker/shard.h"
 #include "core/core.h"
 #include "core/list.h"
 #include "core/map.h"
@@ -75,19 +75,6 @@ void group_call_refuse(struct group_call *call, enum kafka_error error);
 
 /* ---- the shard ------------------------------------------------------------------------------- */
 
-struct group_record { /* in update.arena */
-    struct list link;
-    struct batch_field key, value; /* value.data NULL: a tombstone */
-};
-
-struct group_update {
-    struct list records;  /* struct group_record, to be appended in this order */
-    struct list answered; /* struct group_call: whose response is complete */
-    uint64_t records_bytes;
-    uint32_t records_count;
-    struct arena arena;
-};
-
 struct group_shard {
     /* set by who makes it */
     struct mem *mem;
@@ -100,14 +87,14 @@ struct group_shard {
     void (*changed)(struct group_shard *s); /* a timer has left something in update */
     void *context;
     /* its own */
-    struct map groups; /* by id */
-    struct list all;   /* the same, oldest first */
-    struct group_update update;
-    struct timer expiry;      /* offsets.retention.check.interval.ms */
-    struct list transactions; /* commits that wait for the end of their transaction */
-    int64_t next_record;      /* where the next one stands: in the log while it is replayed, and
-                                 from there on counted, so that later ones have higher numbers */
-    uint64_t records_lost;    /* that could not be made, where the group can go on without */
+    struct map groups;          /* by id */
+    struct list all;            /* the same, oldest first */
+    struct shard_update update; /* answered: struct group_call */
+    struct timer expiry;        /* offsets.retention.check.interval.ms */
+    struct list transactions;   /* commits that wait for the end of their transaction */
+    int64_t next_record;        /* where the next one stands: in the log while it is replayed, and
+                                   from there on counted, so that later ones have higher numbers */
+    uint64_t records_lost;      /* that could not be made, where the group can go on without */
     bool loaded;
 };
 
@@ -134,7 +121,5 @@ void group_shard_topic_deleted(struct group_shard *s, struct wire_string topic,
 /* All held calls are answered with the error, then everything is freed. update.answered is left to
  * be taken; its records are dropped. */
 void group_shard_close(struct group_shard *s, enum kafka_error error);
-/* update.records have been taken (copied): their memory goes. */
-void group_update_taken(struct group_shard *s);
 
 #endif

@@ -42,8 +42,8 @@
 static enum kafka_error record_add(struct group_shard *s, struct batch_field key,
                                    struct batch_field value)
 {
-    struct group_update *u = &s->update;
-    struct group_record *r = arena_alloc(&u->arena, sizeof(*r));
+    struct shard_update *u = &s->update;
+    struct shard_record *r = arena_alloc(&u->arena, sizeof(*r));
     if (r == NULL)
         return KE_COORDINATOR_NOT_AVAILABLE;
     uint32_t bytes = batch_record_size_max(key, value, NULL, 0);
@@ -60,10 +60,10 @@ static enum kafka_error record_add(struct group_shard *s, struct batch_field key
 
 void record_rewind(struct group_shard *s, uint32_t count)
 {
-    struct group_update *u = &s->update;
+    struct shard_update *u = &s->update;
     assert(count <= u->records_count);
     while (u->records_count > count) {
-        struct group_record *r = container_of(u->records.prev, struct group_record, link);
+        struct shard_record *r = container_of(u->records.prev, struct shard_record, link);
         u->records_bytes -= batch_record_size_max(r->key, r->value, NULL, 0);
         u->records_count--;
         list_remove(&r->link);

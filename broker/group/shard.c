@@ -6,7 +6,7 @@
  *  2. Replaying the log from its start gives the groups, generations, members, assignments and
  *     offsets that were there when its last record was made. What is not in it, timers and calls,
  *     begins anew: every member has a whole session to be heard of.
- *  3. Memory of update.arena is given back in group_update_taken only.
+ *  3. Memory of update.arena is given back in shard_update_taken only.
  *
  * Failure modes: a record that cannot be read is passed over, as one of a kind that is not known
  * (a later Kafka's, or another sort of group); no memory while replaying ends the loading. */
@@ -30,24 +30,11 @@ void group_shard_init(struct group_shard *s, uint64_t seed)
     map_init(&s->groups, s->mem, seed);
     list_init(&s->all);
     list_init(&s->transactions);
-    list_init(&s->update.records);
-    list_init(&s->update.answered);
-    arena_init(&s->update.arena, s->mem, UPDATE_BYTES_MAX);
-    s->update.records_bytes = 0;
-    s->update.records_count = 0;
+    shard_update_init(&s->update, s->mem, UPDATE_BYTES_MAX);
     s->next_record = 0;
     s->records_lost = 0;
     s->loaded = false;
     timer_init(&s->expiry, shard_expire);
-}
-
-void group_update_taken(struct group_shard *s)
-{
-    struct group_update *u = &s->update;
-    list_init(&u->records);
-    u->records_bytes = 0;
-    u->records_count = 0;
-    arena_release(&u->arena);
 }
 
 /* ---- the table ------------------------------------------------------------------------------- */
@@ -343,7 +330,7 @@ void group_shard_close(struct group_shard *s, enum kafka_error error)
     transaction_free(s);
     timer_cancel(s->wheel, &s->expiry);
     map_destroy(&s->groups);
-    group_update_taken(s);
+    shard_update_taken(&s->update);
     s->loaded = false;
 }
 

@@ -27,14 +27,14 @@ static void rig_take(struct group_shard *s)
     struct group_rig *r = s->context;
     LIST_EACH(l, &s->update.records)
     {
-        const struct group_record *from = container_of(l, struct group_record, link);
+        const struct shard_record *from = container_of(l, struct shard_record, link);
         cr_assert_lt(r->log_count, RIG_RECORDS_MAX);
         r->log[r->log_count++] = (struct rig_record){.key = rig_keep(r, from->key),
                                                      .key_size = from->key.size,
                                                      .value = rig_keep(r, from->value),
                                                      .value_size = from->value.size};
     }
-    group_update_taken(s);
+    shard_update_taken(&s->update);
     struct list *l;
     while ((l = list_pop_front(&s->update.answered)) != NULL) {
         struct group_call *call = container_of(l, struct group_call, link);

@@ -1,0 +1,136 @@
+/* Groups, as a coordinator drives them: what broker/group is asked, and in whose words.
+ *
+ * Invariants: a call is a struct group_call, lent by broker/api/group_ask.c until
+ * group_call_answered. Failure modes: see coordinator.c. */
+#include "broker/coordinator_priv.h"
+
+#include "core/assert.h"
+#include "proto/gen/list_groups.h"
+
+static uint64_t groups_random(void *context)
+{
+    struct coordinator *c = context;
+    return io_random(c->core->io);
+}
+
+static void groups_changed(struct group_shard *s)
+{
+    coordinator_drain(s->context);
+}
+
+static void groups_init(struct coordinator *c)
+{
+    struct data_core *core = c->core;
+    c->groups = (struct group_shard){.mem = &core->mem,
+                                     .wheel = &core->wheel,
+                                     .now_ns = io_now_pointer(core->io),
+                                     .wall_ms = io_wall_pointer(core->io),
+                                     .config = core->config,
+                                     .random = groups_random,
+                                     .changed = groups_changed,
+                                     .context = c};
+    group_shard_init(&c->groups, io_random(core->io));
+    c->update = &c->groups.update;
+}
+
+static void groups_follow(struct coordinator *c)
+{
+    c->groups.batch_bytes_max = c->batch_bytes_max;
+}
+
+static bool groups_replay(struct coordinator *c, int64_t offset, int64_t producer_id,
+                          struct batch_field key, struct batch_field value)
+{
+    return group_shard_replay(&c->groups, offset, producer_id, key, value);
+}
+
+static bool groups_replay_end(struct coordinator *c, int64_t producer_id, bool commit)
+{
+    return group_shard_replay_end(&c->groups, producer_id, commit);
+}
+
+static void groups_loaded(struct coordinator *c)
+{
+    group_shard_loaded(&c->groups);
+}
+
+static void groups_step(struct coordinator *c, struct list *call)
+{
+    group_shard_call(&c->groups, container_of(call, struct group_call, link));
+}
+
+static void groups_topic_deleted(struct coordinator *c, struct wire_string topic)
+{
+    group_shard_topic_deleted(&c->groups, topic, 0);
+}
+
+static void groups_close(struct coordinator *c, enum kafka_error error)
+{
+    group_shard_close(&c->groups, error);
+}
+
+static void groups_refuse(struct list *call, enum kafka_error error)
+{
+    group_call_refuse(container_of(call, struct group_call, link), error);
+}
+
+static void groups_answered(struct list *call)
+{
+    group_call_answered(container_of(call, struct group_call, link));
+}
+
+const struct coordinator_kind coordinator_groups = {
+    .topic = GROUP_TOPIC,
+    .things = "groups",
+    .init = groups_init,
+    .follow = groups_follow,
+    .replay = groups_replay,
+    .replay_end = groups_replay_end,
+    .loaded = groups_loaded,
+    .step = groups_step,
+    .topic_deleted = groups_topic_deleted,
+    .close = groups_close,
+    .refuse = groups_refuse,
+    .answered = groups_answered,
+};
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+void coordinator_call(struct data_core *core, struct uuid topic_id, int32_t partition,
+                      struct group_call *call)
+{
+    struct coordinator *c = coordinator_find(core, COORDINATOR_GROUPS, topic_id, partition);
+    coordinator_take(c, &coordinator_groups, &call->link);
+}
+
+void coordinators_list(struct data_core *core, struct group_call *call)
+{
+    const struct list_groups_response *r = call->response;
+    LIST_EACH(l, &core->coordinators->all)
+    {
+        struct coordinator *c = container_of(l, struct coordinator, link);
+        if (c->kind != &coordinator_groups)
+            continue;
+        if (coordinator_is(c, COORDINATOR_LOADING)) {
+            group_call_refuse(call, KE_COORDINATOR_LOAD_IN_PROGRESS);
+            break;
+        }
+        if (!coordinator_is(c, COORDINATOR_ACTIVE))
+            continue; /* its groups are not ours to list */
+        group_shard_call(&c->groups, call);
+        list_remove(&call->link); /* out of update.answered: the next one goes on with it */
+        if (r->error_code != KE_NONE)
+            break;
+    }
+    group_call_answered(call);
+}
+
+void coordinator_abandon(struct data_core *core, struct uuid topic_id, int32_t partition,
+                         struct group_call *call)
+{
+    struct coordinator *c = coordinator_find(core, COORDINATOR_GROUPS, topic_id, partition);
+    if (c == NULL || !coordinator_is(c, COORDINATOR_ACTIVE))
+        return;
+    group_shard_abandon(&c->groups, call);
+    coordinator_drain(c);
+}

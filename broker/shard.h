@@ -1,0 +1,44 @@
+/* What a shard of a coordinator (broker/group, broker/txn) and who drives it (broker/coordinator.h)
+ * have in common: what a step leaves behind. Pure: no log, no network. */
+#ifndef BROKER_SHARD_H
+#define BROKER_SHARD_H
+
+#include "core/arena.h"
+#include "core/list.h"
+#include "core/mem.h"
+#include "proto/batch.h"
+
+struct shard_record { /* in update.arena */
+    struct list link;
+    struct batch_field key, value; /* value.data NULL: a tombstone */
+};
+
+/* State changes at once; records and answers gather here. The driver takes both, appends the
+ * records, and lets the answers go when they are durable. */
+struct shard_update {
+    struct list records;  /* struct shard_record, to be appended in this order */
+    struct list answered; /* calls whose response is complete, by their links */
+    uint64_t records_bytes;
+    uint32_t records_count;
+    struct arena arena;
+};
+
+static inline void shard_update_init(struct shard_update *u, struct mem *mem, uint64_t bytes_max)
+{
+    list_init(&u->records);
+    list_init(&u->answered);
+    arena_init(&u->arena, mem, bytes_max);
+    u->records_bytes = 0;
+    u->records_count = 0;
+}
+
+/* The records have been taken (copied): their memory goes. */
+static inline void shard_update_taken(struct shard_update *u)
+{
+    list_init(&u->records);
+    u->records_bytes = 0;
+    u->records_count = 0;
+    arena_release(&u->arena);
+}
+
+#endif
