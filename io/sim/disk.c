@@ -141,15 +141,22 @@ static struct inode *inode_make(struct disk *d, bool directory, int64_t now_ms)
     return i;
 }
 
+uint64_t disk_pages(const struct inode *i)
+{
+    uint64_t count = i->reserved;
+    for (uint64_t p = i->reserved; p < i->pages_room; p++)
+        count += i->pages[p].now != NULL;
+    return count;
+}
+
 static void inode_free(struct disk *d, struct inode *i)
 {
     assert(i->references == 0);
     disk_names_clear(d, &i->now);
     disk_names_clear(d, &i->kept);
+    d->bytes -= disk_pages(i) * DISK_PAGE;
     for (uint32_t p = 0; p < i->pages_room; p++) {
         struct page *page = &i->pages[p];
-        if (page->now != NULL)
-            d->bytes -= DISK_PAGE;
         if (page->now != page->kept)
             page_free(d, page->now);
         page_free(d, page->kept);
@@ -247,6 +254,18 @@ int disk_find(struct disk *d, const char *path, struct inode **found)
     return 0;
 }
 
+uint32_t disk_volume(struct disk *d, const char *path)
+{
+    char name[NAME_MAX_SIZE];
+    struct inode *folder;
+    uint32_t at;
+    if (path_split(d, path, &folder, name) != 0)
+        return 0;
+    if (name[0] != 0 && disk_names_find(&folder->now, name, &at))
+        return folder->now.list[at].inode->volume;
+    return folder->volume;
+}
+
 static void change_note(struct disk *d, enum change_kind kind, struct inode *folder,
                         const char *name, struct inode *i)
 {
@@ -269,6 +288,7 @@ int disk_add(struct disk *d, const char *path, bool directory, int64_t now_ms, s
     if (name[0] == 0 || disk_names_find(&folder->now, name, &at))
         return -EEXIST;
     struct inode *i = inode_make(d, directory, now_ms);
+    i->volume = folder->volume;
     disk_names_set(d, &folder->now, name, i);
     change_note(d, CHANGE_ADD, folder, name, i);
     *added = i;
@@ -383,7 +403,7 @@ static void page_put(struct disk *d, struct inode *i, uint64_t index, uint32_t a
     assert(at + size <= DISK_PAGE);
     struct page *p = page_at(d, i, index);
     page_dirty(d, i, p);
-    if (p->now == NULL)
+    if (p->now == NULL && index >= i->reserved)
         d->bytes += DISK_PAGE;
     if (p->now == p->kept || p->now == NULL)
         p->now = page_copy(d, p->now);
@@ -398,7 +418,7 @@ bool disk_has_room(const struct disk *d, const struct inode *i, uint64_t offset,
     if (d->capacity == UINT64_MAX)
         return true;
     uint64_t wanted = 0;
-    for (uint64_t p = offset / DISK_PAGE; p * DISK_PAGE < offset + size; p++)
+    for (uint64_t p = MAX(offset / DISK_PAGE, i->reserved); p * DISK_PAGE < offset + size; p++)
         wanted += p >= i->pages_room || i->pages[p].now == NULL ? DISK_PAGE : 0;
     return wanted == 0 || d->bytes + wanted <= d->capacity;
 }
@@ -458,7 +478,6 @@ static void page_cut_off(struct disk *d, struct inode *i, struct page *p)
     if (p->now == NULL)
         return;
     page_dirty(d, i, p);
-    d->bytes -= DISK_PAGE;
     if (p->now != p->kept)
         page_free(d, p->now);
     p->now = NULL;
@@ -467,8 +486,12 @@ static void page_cut_off(struct disk *d, struct inode *i, struct page *p)
 void disk_resize(struct disk *d, struct inode *i, uint64_t size)
 {
     assert(!i->directory);
-    for (uint64_t p = (size + DISK_PAGE - 1) / DISK_PAGE; p < i->pages_room; p++)
+    uint64_t pages = (size + DISK_PAGE - 1) / DISK_PAGE;
+    d->bytes -= disk_pages(i) * DISK_PAGE;
+    for (uint64_t p = pages; p < i->pages_room; p++)
         page_cut_off(d, i, &i->pages[p]);
+    i->reserved = MIN(i->reserved, pages);
+    d->bytes += disk_pages(i) * DISK_PAGE;
     uint32_t tail = (uint32_t)(size % DISK_PAGE);
     uint64_t last = size / DISK_PAGE;
     if (tail > 0 && size < i->size_now && last < i->pages_room && i->pages[last].now != NULL)
@@ -481,10 +504,9 @@ int disk_reserve(struct disk *d, struct inode *i, uint64_t size)
     assert(!i->directory);
     if (!disk_has_room(d, i, 0, size))
         return -ENOSPC;
-    for (uint64_t p = 0; d->capacity != UINT64_MAX && p * DISK_PAGE < size; p++) {
-        if (page_at(d, i, p)->now == NULL)
-            page_put(d, i, p, 0, NULL, DISK_PAGE);
-    }
+    d->bytes -= disk_pages(i) * DISK_PAGE;
+    i->reserved = MAX(i->reserved, (size + DISK_PAGE - 1) / DISK_PAGE);
+    d->bytes += disk_pages(i) * DISK_PAGE;
     i->size_now = MAX(i->size_now, size);
     return 0;
 }

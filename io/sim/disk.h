@@ -35,6 +35,7 @@ struct inode {
     struct list doomed;
     uint64_t id;
     bool directory;
+    uint8_t volume;      /* as the folder it was made in */
     uint32_t references; /* names now and kept, descriptors, ops, changes not yet kept */
     bool locked;
     int64_t modified_ms;
@@ -44,6 +45,7 @@ struct inode {
     uint64_t size_now, size_kept, size_kept_at;
     struct page *pages;
     uint32_t pages_room;
+    uint64_t reserved;      /* pages from the first on that have their room already */
     uint64_t syncing_since; /* the latest sync under way started then; 0: none */
     uint32_t syncs;
 };
@@ -80,6 +82,8 @@ void disk_free(struct disk *d);
 /* ---- names. 0 or -errno ---------------------------------------------------------------------- */
 
 NODISCARD int disk_find(struct disk *d, const char *path, struct inode **found);
+/* The volume of what is there, or of the folder it would be in; 0 if there is none either. */
+uint32_t disk_volume(struct disk *d, const char *path);
 /* A new file, or with directory set a folder; -EEXIST if there is one of that name. */
 NODISCARD int disk_add(struct disk *d, const char *path, bool directory, int64_t now_ms,
                        struct inode **added);
@@ -117,6 +121,8 @@ void disk_sync_fail(struct disk *d, struct inode *i, const struct disk_sync *syn
 void disk_keep(struct disk *d, struct inode *i, uint64_t offset, uint64_t size);
 void disk_sync_names(struct disk *d, struct inode *directory);
 void disk_sync_all(struct disk *d);
+/* The kernel drops clean pages when it likes: what a failed sync lost is then seen to be lost. */
+void disk_evict(struct disk *d);
 /* The process that waited for them is gone. */
 void disk_forget_syncs(struct disk *d);
 /* The power went. Descriptors and ops have let go of their inodes before. */
@@ -129,6 +135,8 @@ void disk_names_set(struct disk *d, struct names *n, const char *text, struct in
 /* Only if it is this inode's name. */
 void disk_names_drop(struct disk *d, struct names *n, const char *text, const struct inode *i);
 void disk_names_clear(struct disk *d, struct names *n);
+/* Pages it takes room for. */
+uint64_t disk_pages(const struct inode *i);
 void disk_page_keep(struct disk *d, struct page *p);
 void disk_forget_changes(struct disk *d);
 

@@ -25,10 +25,10 @@
 /* ---- faults and latency ---------------------------------------------------------------------- */
 
 /* 0, or the error that was asked for. */
-static int fault_next(struct sim_machine *m, uint32_t call)
+static int fault_next(struct sim_machine *m, uint32_t volume, uint32_t call)
 {
     struct disk_fault *f = &m->fault;
-    if ((f->calls & call) == 0 || f->times == 0)
+    if ((f->calls & call) == 0 || (f->volumes & 1u << volume) == 0 || f->times == 0)
         return 0;
     if (f->n > 0) {
         f->n--;
@@ -109,29 +109,35 @@ static uint64_t iov_read(struct sim_op *o, const struct io_rw *rw)
 
 /* ---- asynchronous transfers ------------------------------------------------------------------ */
 
-/* A write fails after some of its pages. */
+/* A write fails after some of its pages, or in the sync that belongs to it. */
 static void write_fail(struct sim_op *o, const struct io_rw *rw)
 {
+    struct disk *d = &o->io->machine->disk;
     uint64_t part = chance_between(&o->io->machine->chance, 0, o->size) / DISK_PAGE * DISK_PAGE;
     int error = iov_write(o, rw, 0, part);
     (void)error; /* it has failed already */
+    if (!o->dsync || part == 0)
+        return;
+    struct disk_sync sync;
+    disk_sync_begin(d, o->inode, &sync);
+    disk_sync_fail(d, o->inode, &sync);
 }
 
 static int32_t write_happens(struct sim_op *o, const struct io_rw *rw)
 {
     struct sim_machine *m = o->io->machine;
     assert(iov_hash(rw->iov, rw->iov_count) == o->hash); /* invariant 2 */
-    int error = fault_next(m, SIM_DISK_WRITE);
+    int error = fault_next(m, o->inode->volume, SIM_DISK_WRITE);
+    if (error == 0 && !disk_has_room(&m->disk, o->inode, o->offset, o->size))
+        error = -ENOSPC;
     if (error != 0) {
         write_fail(o, rw);
         return error;
     }
-    if (!disk_has_room(&m->disk, o->inode, o->offset, o->size))
-        return -ENOSPC;
     error = iov_write(o, rw, 0, o->size);
     assert(error == 0);
     o->inode->modified_ms = wall_now(o->io);
-    if (o->dsync)
+    if (o->dsync && !o->io->sim->style.lies)
         disk_keep(&m->disk, o->inode, o->offset, o->size);
     return (int32_t)o->size;
 }
@@ -144,7 +150,7 @@ static void rw_due(struct sim_event *e)
     if (rw->writing) {
         o->result = write_happens(o, rw);
     } else {
-        int error = fault_next(m, SIM_DISK_READ);
+        int error = fault_next(m, o->inode->volume, SIM_DISK_READ);
         o->result = error != 0 ? error : (int32_t)iov_read(o, rw);
     }
     sim_note(m->sim, m->index, KIND_DISK,
@@ -197,8 +203,10 @@ void io_write(struct io *io, struct io_rw *rw)
 
 static int sync_ends(struct sim_machine *m, struct inode *i, const struct disk_sync *sync)
 {
-    int error = fault_next(m, SIM_DISK_SYNC);
-    if (error != 0)
+    int error = fault_next(m, i->volume, SIM_DISK_SYNC);
+    if (m->sim->style.lies)
+        i->syncs--;
+    else if (error != 0)
         disk_sync_fail(&m->disk, i, sync);
     else
         disk_sync_end(&m->disk, i, sync);
@@ -292,9 +300,11 @@ static int open_inode(struct io *io, const char *path, uint32_t flags, struct in
     if (error == 0 && (flags & IO_CREATE) != 0 && (flags & IO_EXCL) != 0)
         return -EEXIST;
     if (error == -ENOENT && (flags & IO_CREATE) != 0) {
-        error = fault_next(io->machine, SIM_DISK_NAME);
+        error = fault_next(io->machine, disk_volume(d, path), SIM_DISK_NAME);
         if (error == 0)
             error = disk_add(d, path, false, wall_now(io), found);
+    } else if (error == 0) {
+        error = fault_next(io->machine, (*found)->volume, SIM_DISK_LOOK);
     }
     if (error != 0)
         return error;
@@ -354,6 +364,8 @@ int io_stat(struct io *io, const char *path, struct io_stat *stat)
     struct inode *i;
     int error = disk_find(&io->machine->disk, path, &i);
     if (error == 0)
+        error = fault_next(io->machine, i->volume, SIM_DISK_LOOK);
+    if (error == 0)
         stat_fill(i, stat);
     return error;
 }
@@ -388,7 +400,7 @@ int64_t io_pread(struct io *io, int fd, void *to, size_t size, uint64_t offset)
     if (error == 0 && i->directory)
         error = -EISDIR;
     if (error == 0)
-        error = fault_next(io->machine, SIM_DISK_READ);
+        error = fault_next(io->machine, i->volume, SIM_DISK_READ);
     return error != 0 ? error : (int64_t)disk_read(i, offset, to, size);
 }
 
@@ -399,7 +411,7 @@ int64_t io_pwrite(struct io *io, int fd, const void *from, size_t size, uint64_t
     struct inode *i;
     int error = fd_inode(io, fd, IO_WRITE, &i);
     if (error == 0)
-        error = fault_next(m, SIM_DISK_WRITE);
+        error = fault_next(m, i->volume, SIM_DISK_WRITE);
     if (error == 0 && !disk_has_room(&m->disk, i, offset, size))
         error = -ENOSPC;
     /* A large one may end half way. */
@@ -422,7 +434,7 @@ int io_truncate(struct io *io, int fd, uint64_t size)
     struct inode *i;
     int error = fd_inode(io, fd, IO_WRITE, &i);
     if (error == 0)
-        error = fault_next(io->machine, SIM_DISK_NAME);
+        error = fault_next(io->machine, i->volume, SIM_DISK_NAME);
     if (error == 0)
         disk_resize(&io->machine->disk, i, size);
     return error;
@@ -442,7 +454,7 @@ int io_allocate(struct io *io, int fd, uint64_t size)
     struct inode *i;
     int error = fd_inode(io, fd, IO_WRITE, &i);
     if (error == 0)
-        error = fault_next(io->machine, SIM_DISK_NAME);
+        error = fault_next(io->machine, i->volume, SIM_DISK_NAME);
     if (error == 0)
         error = disk_reserve(d, i, size);
     return error;
@@ -470,7 +482,7 @@ int io_sync_directory(struct io *io, const char *path)
     if (error == 0 && !i->directory)
         error = -ENOTDIR;
     if (error == 0)
-        error = fault_next(io->machine, SIM_DISK_SYNC);
+        error = fault_next(io->machine, i->volume, SIM_DISK_SYNC);
     if (error == 0)
         disk_sync_names(&io->machine->disk, i);
     return error;
@@ -482,40 +494,44 @@ int io_sync_filesystem(struct io *io, const char *path)
     struct inode *i;
     int error = disk_find(&io->machine->disk, path, &i);
     if (error == 0)
-        error = fault_next(io->machine, SIM_DISK_SYNC);
+        error = fault_next(io->machine, i->volume, SIM_DISK_SYNC);
     if (error == 0)
         disk_sync_all(&io->machine->disk);
     return error;
 }
 
-static int name_call(struct io *io)
+static int name_call(struct io *io, const char *path)
 {
     sim_pause(io, io->sim->style.call_ns);
-    return fault_next(io->machine, SIM_DISK_NAME);
+    return fault_next(io->machine, disk_volume(&io->machine->disk, path), SIM_DISK_NAME);
 }
 
 int io_mkdir(struct io *io, const char *path)
 {
-    int error = name_call(io);
+    int error = name_call(io, path);
     struct inode *i;
     return error != 0 ? error : disk_add(&io->machine->disk, path, true, wall_now(io), &i);
 }
 
 int io_rmdir(struct io *io, const char *path)
 {
-    int error = name_call(io);
+    int error = name_call(io, path);
     return error != 0 ? error : disk_remove(&io->machine->disk, path, true);
 }
 
 int io_unlink(struct io *io, const char *path)
 {
-    int error = name_call(io);
+    struct inode *i;
+    sim_pause(io, io->sim->style.call_ns);
+    int error = disk_find(&io->machine->disk, path, &i);
+    if (error == 0)
+        error = fault_next(io->machine, i->volume, SIM_DISK_NAME);
     return error != 0 ? error : disk_remove(&io->machine->disk, path, false);
 }
 
 int io_rename(struct io *io, const char *from, const char *to)
 {
-    int error = name_call(io);
+    int error = name_call(io, from);
     return error != 0 ? error : disk_move(&io->machine->disk, from, to);
 }
 
@@ -526,8 +542,12 @@ int io_list(struct io *io, const char *path,
     sim_pause(io, io->sim->style.call_ns);
     struct inode *i;
     int error = disk_find(&io->machine->disk, path, &i);
-    if (error != 0 || !i->directory)
-        return error != 0 ? error : -ENOTDIR;
+    if (error == 0 && !i->directory)
+        error = -ENOTDIR;
+    if (error == 0)
+        error = fault_next(io->machine, i->volume, SIM_DISK_LOOK);
+    if (error != 0)
+        return error;
     for (uint32_t n = 0; n < i->now.count; n++) {
         if (!visit(context, i->now.list[n].text, i->now.list[n].inode->directory))
             break;
@@ -562,6 +582,24 @@ int io_probe(struct io *io, const char *directory, struct io_probe *probe)
 }
 
 /* ---- harm ------------------------------------------------------------------------------------ */
+
+void sim_disk_volume(struct sim_machine *m, const char *path, uint32_t volume)
+{
+    struct inode *i;
+    assert(volume < 32);
+    int error = disk_find(&m->disk, path, &i);
+    if (error != 0)
+        error = disk_add(&m->disk, path, true, 0, &i);
+    assert(error == 0 && i->directory);
+    i->volume = (uint8_t)volume;
+    disk_sync_all(&m->disk); /* the name of it stays */
+}
+
+bool sim_disk_holds(struct sim_machine *m, const char *path, uint32_t volume)
+{
+    struct inode *i;
+    return disk_find(&m->disk, path, &i) == 0 && i->volume == volume;
+}
 
 bool sim_disk_rot(struct sim_machine *m, const char *path, uint64_t offset)
 {

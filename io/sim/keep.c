@@ -144,6 +144,24 @@ void disk_sync_all(struct disk *d)
     }
 }
 
+void disk_evict(struct disk *d)
+{
+    LIST_EACH(it, &d->inodes)
+    {
+        struct inode *i = container_of(it, struct inode, link);
+        bool all = chance_one_in(&d->chance, 2);
+        d->bytes -= disk_pages(i) * DISK_PAGE;
+        for (uint32_t p = 0; p < i->pages_room; p++) {
+            struct page *page = &i->pages[p];
+            if (page->dirty || page->now == page->kept || (!all && chance_one_in(&d->chance, 2)))
+                continue;
+            mem_free(d->mem, page->now, DISK_PAGE);
+            page->now = page->kept;
+        }
+        d->bytes += disk_pages(i) * DISK_PAGE;
+    }
+}
+
 void disk_forget_syncs(struct disk *d)
 {
     for (struct list *l = d->inodes.next; l != &d->inodes; l = l->next)
@@ -242,11 +260,10 @@ static void cut_file(struct disk *d, struct inode *i)
 {
     uint64_t mood = chance_below(&d->chance, 8); /* 0: all lost, 1: all kept, 2: all torn */
     uint64_t size = cut_size(d, i);
+    d->bytes -= disk_pages(i) * DISK_PAGE;
     for (uint32_t n = 0; n < i->pages_room; n++) {
         struct page *p = &i->pages[n];
         cut_page(d, p, mood);
-        if (p->now != NULL)
-            d->bytes -= DISK_PAGE;
         if (p->now != p->kept && p->now != NULL)
             mem_free(d->mem, p->now, DISK_PAGE);
         uint64_t start = (uint64_t)n * DISK_PAGE;
@@ -258,8 +275,9 @@ static void cut_file(struct disk *d, struct inode *i)
             memset(p->kept + (size - start), 0, (size_t)(DISK_PAGE - (size - start)));
         p->now = p->kept;
         p->dirty = false;
-        d->bytes += p->now != NULL ? DISK_PAGE : 0;
     }
+    i->reserved = MIN(i->reserved, (size + DISK_PAGE - 1) / DISK_PAGE);
+    d->bytes += disk_pages(i) * DISK_PAGE;
     i->size_now = i->size_kept = size;
     i->size_kept_at = d->sequence;
 }

@@ -43,6 +43,7 @@ struct sim_style {
     uint32_t writeback_one_in; /* a write makes the kernel write back some dirty page; 0: never */
     bool shuffle;              /* completions in random order, and not all of them at once */
     bool direct;               /* the file system can do IO_DIRECT */
+    bool lies;                 /* the device says that it has synced, and has not: for canaries */
     bool ordered_names; /* a cut keeps a prefix of name changes (a journal), not any subset */
 };
 
@@ -108,17 +109,30 @@ enum sim_disk_call {
     SIM_DISK_READ = 1,
     SIM_DISK_WRITE = 2,
     SIM_DISK_SYNC = 4,
-    SIM_DISK_NAME = 8, /* open with IO_CREATE, mkdir, rmdir, rename, unlink, truncate, allocate */
+    SIM_DISK_NAME = 8,  /* open with IO_CREATE, mkdir, rmdir, rename, unlink, truncate, allocate */
+    SIM_DISK_LOOK = 16, /* open of what is there, stat, list */
+    SIM_DISK_ALL = 31
 };
+/* A folder, made if it is not there, with all that will be made in it: a disk of its own as far as
+ * failures go, numbered 1 to 31. What is nowhere else is on volume 0. */
+void sim_disk_volume(struct sim_machine *m, const char *path, uint32_t volume);
+/* Whether there is something of this name on this volume. */
+bool sim_disk_holds(struct sim_machine *m, const char *path, uint32_t volume);
 /* The n-th such call from now (0: the next) and `times - 1` after it fail with -error. A failed
  * sync loses what it should have kept: later syncs do not bring it back (Linux). */
 void sim_disk_fail(struct sim_machine *m, uint32_t calls, uint64_t n, uint32_t times, int error);
+/* The same for these volumes only (bits), instead of what was asked for before. */
+void sim_disk_fail_on(struct sim_machine *m, uint32_t volumes, uint32_t calls, uint64_t n,
+                      uint32_t times, int error);
+/* Failures are still to come. */
+bool sim_disk_failing(const struct sim_machine *m);
 /* Everything on this disk takes so many times as long. */
 void sim_disk_slow(struct sim_machine *m, uint32_t factor);
 /* Nothing completes before then. */
 void sim_disk_freeze(struct sim_machine *m, uint64_t until_ns);
 /* Bytes of file content it can hold. */
 void sim_disk_capacity(struct sim_machine *m, uint64_t bytes);
+uint64_t sim_disk_used(const struct sim_machine *m);
 /* One bit of what the disk holds of a file turns, in cache and below. False: there is none. */
 bool sim_disk_rot(struct sim_machine *m, const char *path, uint64_t offset);
 /* The core does not run before then. */

@@ -154,7 +154,7 @@ struct sim_machine {
     uint32_t slow_factor;
     uint64_t frozen_until;
     struct disk_fault {
-        uint32_t calls, times;
+        uint32_t volumes, calls, times;
         uint64_t n;
         int error;
     } fault;

@@ -325,6 +325,7 @@ struct io_world *sim_boot(struct sim_machine *m, uint32_t cores_count, const str
     m->cores_count = cores_count;
     m->life = *life;
     m->disk.writeback_one_in = m->sim->style.writeback_one_in;
+    disk_evict(&m->disk);
     return &m->world;
 }
 
@@ -538,8 +539,20 @@ void sim_fd_close(struct sim_machine *m, int fd)
 
 void sim_disk_fail(struct sim_machine *m, uint32_t calls, uint64_t n, uint32_t times, int error)
 {
+    sim_disk_fail_on(m, UINT32_MAX, calls, n, times, error);
+}
+
+void sim_disk_fail_on(struct sim_machine *m, uint32_t volumes, uint32_t calls, uint64_t n,
+                      uint32_t times, int error)
+{
     assert(error < 0 || times == 0);
-    m->fault = (struct disk_fault){.calls = calls, .n = n, .times = times, .error = error};
+    m->fault = (struct disk_fault){
+        .volumes = volumes, .calls = calls, .n = n, .times = times, .error = error};
+}
+
+bool sim_disk_failing(const struct sim_machine *m)
+{
+    return m->fault.times > 0;
 }
 
 void sim_disk_slow(struct sim_machine *m, uint32_t factor)
@@ -557,6 +570,11 @@ void sim_disk_freeze(struct sim_machine *m, uint64_t until_ns)
 void sim_disk_capacity(struct sim_machine *m, uint64_t bytes)
 {
     m->disk.capacity = bytes;
+}
+
+uint64_t sim_disk_used(const struct sim_machine *m)
+{
+    return m->disk.bytes;
 }
 
 void sim_core_stall(struct sim_machine *m, struct core_id id, uint64_t until_ns)

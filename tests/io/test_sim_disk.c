@@ -385,3 +385,46 @@ Test(sim_disk, a_shrunk_file_that_grows_again_shows_zeros)
     io_close(r.io, fd);
     sim_rig_stop(&r);
 }
+
+Test(sim_disk, what_a_failed_sync_lost_may_be_seen_to_be_lost_at_the_next_start)
+{
+    uint32_t lost = 0;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct sim_rig r;
+        uint8_t got[PAGE];
+        sim_rig_start(&r, seed);
+        keep_file(&r, "/f", PAGE);
+        sim_rig_write(&r, "/f", page_b, PAGE, 0);
+        int fd = io_open(r.io, "/f", IO_READ | IO_WRITE);
+        sim_disk_fail(r.machine, SIM_DISK_SYNC, 0, 1, -EIO);
+        cr_assert_eq(io_fdatasync(r.io, fd), -EIO);
+        io_close(r.io, fd);
+        sim_rig_kill(&r);
+        cr_assert_eq(sim_rig_read(&r, "/f", got, PAGE), PAGE);
+        lost += got[0] == 'a';
+        sim_rig_stop(&r);
+    }
+    cr_assert(lost > 0 && lost < SEEDS);
+}
+
+Test(sim_disk, a_volume_fails_alone)
+{
+    struct sim_rig r;
+    struct io_stat stat;
+    sim_rig_start(&r, 1);
+    sim_disk_volume(r.machine, "/one", 1);
+    sim_disk_volume(r.machine, "/two", 2);
+    sim_rig_write(&r, "/one/f", page_a, PAGE, 0);
+    sim_rig_write(&r, "/two/f", page_a, PAGE, 0);
+    cr_assert(sim_disk_holds(r.machine, "/one/f", 1) && !sim_disk_holds(r.machine, "/one/f", 2));
+    sim_disk_fail_on(r.machine, 1u << 1, SIM_DISK_ALL, 0, UINT32_MAX, -EIO);
+    cr_assert(sim_disk_failing(r.machine));
+    cr_assert_eq(io_stat(r.io, "/one/f", &stat), -EIO);
+    cr_assert_eq(io_mkdir(r.io, "/one/d"), -EIO);
+    cr_assert_eq(io_open(r.io, "/one/f", IO_READ), -EIO);
+    cr_assert_eq(io_stat(r.io, "/two/f", &stat), 0);
+    cr_assert_eq(io_mkdir(r.io, "/two/d"), 0);
+    sim_disk_fail(r.machine, 0, 0, 0, 0);
+    cr_assert_eq(io_stat(r.io, "/one/f", &stat), 0);
+    sim_rig_stop(&r);
+}
