@@ -260,6 +260,7 @@ static void control_core_tell_all(struct control_core *c, uint16_t kind)
         letter->msg.home = c->id;
         letter->msg.kind = kind;
         letter->result = 0;
+        letter->dirs_failed = c->dirs_failed;
         mail_send(&c->mail, (struct core_id){i}, &letter->msg);
     }
 }
@@ -590,7 +591,9 @@ void control_core_end(struct control_core *c)
 
 void control_core_free(struct control_core *c)
 {
-    if (c->control != NULL)
+    /* A node that gives up may have I/O under way in there: io_stop ends that, and what is left
+     * goes with the memory. */
+    if (c->control != NULL && c->exit_code == 0)
         control_free(c->control);
     for (uint32_t i = 0; c->io != NULL && i < LOG_DIRS_MAX; i++) {
         if (c->locks[i] >= 0)

@@ -38,10 +38,11 @@ struct delta_letter {
     struct core_id to;
 };
 
-/* MSG_OPEN, MSG_STOP: no content. */
+/* MSG_OPEN, MSG_STOP. */
 struct plain_letter {
     struct msg msg;
-    int result; /* 0 or -errno */
+    int result;           /* 0 or -errno */
+    uint32_t dirs_failed; /* bits: log directories that some core could not read */
 };
 
 /* MSG_CHECKPOINT: the core fills parts[dir][which]; lent back with `give_back` set. */

@@ -306,6 +306,9 @@ static void data_core_first_image(struct data_core *c, const struct image_delta 
         return;
     }
     state_move(&c->state, &states, DATA_CORE_REPLAYED);
+    /* Told before the delta goes home, and so before any core begins to write: see data_core_open.
+     */
+    log_core_turn(c->logs);
 }
 
 void data_core_image(struct data_core *c, struct msg *msg)
@@ -348,6 +351,10 @@ static bool data_core_owned_folder(void *context, const char *folder)
 void data_core_open(struct data_core *c, struct msg *msg)
 {
     struct plain_letter *letter = container_of(msg, struct plain_letter, msg);
+    for (uint32_t i = 0; c->state.now == DATA_CORE_REPLAYED && i < c->config->log_dirs_count; i++) {
+        if ((letter->dirs_failed & 1u << i) != 0)
+            log_core_lose_dir(c->logs, i);
+    }
     letter->result = c->state.now == DATA_CORE_REPLAYED ? log_core_serve(c->logs) : -EIO;
     if (letter->result == 0) {
         log_core_set_aside_strays(c->logs, data_core_owned_folder, c);

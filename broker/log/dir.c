@@ -142,7 +142,8 @@ void dir_fail(struct log_dir *d, int error, const char *what)
     for (uint32_t i = 0; i < c->table_room; i++)
         if (c->table[i] != NULL && c->table[i]->dir == d)
             log_fail(c->table[i], "its directory failed");
-    wal_fail(&d->wal);
+    if (d->wal.dir != NULL) /* else it failed before it had one */
+        wal_fail(&d->wal);
 }
 
 void dir_tell_failure(struct log_dir *d)

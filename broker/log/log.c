@@ -149,7 +149,20 @@ static struct log_dir *log_choose_dir(struct log_core *c, const struct log_ident
     return &c->dirs[id->dir < c->dirs_count ? id->dir : 0];
 }
 
-/* Its files: found or made. A log whose disk refuses is FAILED, not an error of the caller. */
+/* An error that says nothing about the directory. */
+static bool open_error_of_log(int error)
+{
+    return error == -EILSEQ || error == -EFBIG || error == -EUCLEAN;
+}
+
+static bool open_error_passes(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM || error == -EMFILE ||
+           error == -ENFILE;
+}
+
+/* Its files: found or made. A log whose disk refuses is FAILED, not an error of the caller. At
+ * start the WAL may hold what this log lacks, and would be written over if the others went on. */
 static void log_open_files(struct log *l)
 {
     struct log_dir *d = l->dir;
@@ -171,6 +184,9 @@ static void log_open_files(struct log *l)
     trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR, "%s/%s cannot be opened: %s", d->path,
                l->folder, strerror(-error));
     state_move(&l->state, &log_states, LOG_FAILED);
+    bool starting = l->core->phase.now == PHASE_STARTING;
+    if (!open_error_of_log(error) && (starting || !open_error_passes(error)))
+        dir_fail(d, error, "opening a log");
 }
 
 struct log *log_open(struct log_core *c, const struct log_identity *id,

@@ -67,6 +67,9 @@ NODISCARD int log_core_start(struct log_core **core, const struct log_core_confi
 /* Lays what the WAL proves over the segments, and syncs. Reports (by trace) torn tails and rot. A
  * directory that fails here is told through dir_failed. 0 or -errno. */
 NODISCARD int log_core_replay(struct log_core *core);
+/* Another core could not read this directory at start: nor may this one use it, whose new WAL might
+ * be written over what the other has not read. Between replay and serve. */
+void log_core_lose_dir(struct log_core *core, uint32_t dir);
 /* Starts a new WAL generation; from here on logs opened take appends. 0 or -errno. */
 NODISCARD int log_core_serve(struct log_core *core);
 /* End of a turn: starts the WAL writes for what was appended in it. */

@@ -12,7 +12,7 @@
  *  2. The table's slot of a log is what chunks name it by; it is taken from log_open to log_delete.
  *
  * Failure: a directory that cannot be used at start is failed like one that dies later; the others
- * go on. */
+ * go on. What one core cannot read at start no core uses (log_core_lose_dir). */
 #include "broker/log/log_core.h"
 
 #include <errno.h>
@@ -85,6 +85,10 @@ int log_core_start(struct log_core **core, const struct log_core_config *config)
     if (c == NULL)
         return -ENOMEM;
     c->config = *config;
+    /* One chunk per WAL and one for cached logs are being filled: as many again must be to be had,
+     * or log_core_has_room never says yes. */
+    c->config.cache_bytes =
+        MAX(config->cache_bytes, 2 * (config->dirs_count + 1) * (uint64_t)CHUNK_BYTES);
     c->io = config->io;
     c->mem = config->mem;
     c->trace = config->trace;
@@ -114,6 +118,13 @@ int log_core_replay(struct log_core *c)
     if (error == 0)
         state_move(&c->phase, &core_phases, PHASE_REPLAYED);
     return error;
+}
+
+void log_core_lose_dir(struct log_core *c, uint32_t dir)
+{
+    assert(c->phase.now == PHASE_REPLAYED);
+    assert(dir < c->dirs_count);
+    dir_fail(&c->dirs[dir], -EIO, "another core could not read it at start");
 }
 
 int log_core_serve(struct log_core *c)
@@ -256,6 +267,8 @@ void log_core_await_room(struct log_core *c, struct log_room_waiter *w)
 
 void log_core_turn(struct log_core *c)
 {
+    for (uint32_t i = 0; c->phase.now == PHASE_REPLAYED && i < c->dirs_count; i++)
+        dir_tell_failure(&c->dirs[i]);
     if (c->phase.now != PHASE_SERVING && c->phase.now != PHASE_STOPPING)
         return;
     core_complete(c);

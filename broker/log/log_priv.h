@@ -35,6 +35,7 @@
 #define READ_SMALL        1024u
 #define READ_BLOCK_BYTES  (1u << 20) /* one cold read, unless its first batch is larger */
 #define READ_BLOCK_MIN    (64u << 10)
+#define READ_NARROWEST    4096u /* where a device refuses, so much at a time is tried */
 #define READ_HINTS        256u
 #define LOGS_PER_TICK     1024u /* looked at by housekeeping, per tick */
 #define SPACE_CHECK_NS    (1ull * NS_PER_S)

@@ -20,7 +20,8 @@
  *     chunk once three quarters of the cache cannot be had (batches are copied then), and copies
  *     and blocks from disk are bounded by read_bytes_max.
  *
- * Failure: a read error is corruption of this range, not of the directory: it is told as such. */
+ * Failure: where the device cannot read, less and less is read at a time. What stays unreadable is
+ *  corruption of this range, not of the directory: it is told as such. */
 #include "broker/log/read.h"
 
 #include <errno.h>
@@ -30,6 +31,7 @@
 #include "broker/log/index.h"
 #include "broker/log/segment.h"
 
+#define COLD_TRIES_MAX  8u    /* halves 1 MiB down to a page */
 #define COLD_ROUNDS_MAX 1024u /* blocks looked through for one answer: a segment of 1 GiB */
 
 struct cold_read {
@@ -39,6 +41,10 @@ struct cold_read {
     struct log_read *r; /* NULL: nobody waits any more */
     struct segment *segment;
     uint32_t position, rounds;
+    uint32_t need; /* no less than this makes sense: the batch at position has so many bytes */
+    uint32_t
+        narrow; /* read no more than this if it is enough: the device has refused more; 0: any */
+    uint32_t tries; /* reads that the device has refused */
     struct log_block *block;
 };
 
@@ -184,6 +190,7 @@ static bool cold_read_block(struct cold_read *k, uint32_t size)
     struct segment *s = k->segment;
     assert(k->position < s->written);
     uint32_t want = MIN(MAX(size, READ_BLOCK_MIN), MAX(size, READ_BLOCK_BYTES));
+    want = k->narrow > 0 ? MAX(k->need, k->narrow) : want;
     want = MIN(want, s->written - k->position);
     if (k->block != NULL && k->block->capacity < want) {
         block_release(k->block);
@@ -284,15 +291,41 @@ static void cold_deliver(struct cold_read *k, const struct cold_walk *w)
     cold_answer(k, KE_NONE);
 }
 
+/* The device cannot read somewhere in the block: less of it may go well, and what is sound before
+ * the bad place is answered. False: there is nothing left to try. */
+static bool cold_read_less(struct cold_read *k)
+{
+    if (++k->tries > COLD_TRIES_MAX)
+        return false;
+    k->narrow = MAX((uint32_t)k->block->capacity >> k->tries, READ_NARROWEST);
+    return cold_read_block(k, k->narrow);
+}
+
+static void cold_refused(struct cold_read *k, int error)
+{
+    struct log *l = k->log;
+    if (error == -EIO && cold_read_less(k))
+        return;
+    trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR,
+               "%s/%s: segment %" PRId64 " cannot be read at byte %" PRIu32 ": %s", l->dir->path,
+               l->folder, k->segment->base, k->position, strerror(-error));
+    l->core->stats.rot += error == -EIO;
+    cold_answer(k, error == -EIO ? KE_CORRUPT_MESSAGE : KE_KAFKA_STORAGE_ERROR);
+}
+
 /* A block has come: answers, or reads on. */
 static void cold_step(struct cold_read *k, int32_t got)
 {
     struct log *l = k->log;
     struct cold_walk w;
+    if (got < 0) {
+        cold_refused(k, got);
+        return;
+    }
     int64_t end = log_readable_end(l, k->r->isolation);
-    cold_walk(k, (uint32_t)MAX(got, 0), end, &w);
-    if (got <= 0 || (w.corrupt && w.size == 0)) {
-        cold_trace_corrupt(k, w.at, got < 0 ? strerror(-got) : "not a record batch");
+    cold_walk(k, (uint32_t)got, end, &w);
+    if (got == 0 || (w.corrupt && w.size == 0)) {
+        cold_trace_corrupt(k, w.at, "not a record batch");
         l->core->stats.rot++;
         cold_answer(k, KE_CORRUPT_MESSAGE);
         return;
@@ -306,6 +339,7 @@ static void cold_step(struct cold_read *k, int32_t got)
         return;
     }
     k->position += w.at;
+    k->need = w.want;
     bool more = k->position < k->segment->written;
     if (more && w.want > k->segment->written - k->position) {
         cold_trace_corrupt(k, 0, "the last batch is cut");

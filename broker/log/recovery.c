@@ -175,15 +175,16 @@ int recovery_open_late(struct log *l)
 
 /* ---- a directory ----------------------------------------------------------------------------- */
 
-static int recovery_logs(struct recovery *v)
+/* error: of the scan of the WAL; then what was begun is only let go of, and nothing is cut. */
+static int recovery_logs(struct recovery *v, int error)
 {
-    int error = 0;
+    bool whole = error == 0;
     for (uint32_t i = 0; i < v->core->table_room; i++) {
         struct log *l = v->core->table[i];
         if (l == NULL || l->dir != v->dir)
             continue;
         bool replayed = l->replay != NULL;
-        int of_log = replay_end(v->replays, l); /* also when there was an error: frees */
+        int of_log = replay_end(v->replays, l, whole);
         if (of_log == 0 && error == 0 && !replayed && l->state.now == LOG_OPEN)
             of_log = log_recover_alone(l);
         if (of_log == 0 && error == 0 && l->state.now == LOG_OPEN)
@@ -200,8 +201,7 @@ static int recovery_dir(struct log_core *c, struct log_dir *d)
     if (v.replays == NULL)
         return -ENOMEM;
     int error = d->had_wal ? wal_scan(d, recovery_entry, &v, &result) : 0;
-    int logs = recovery_logs(&v);
-    error = error != 0 ? error : logs;
+    error = recovery_logs(&v, error);
     replays_free(v.replays);
     c->stats.torn_tails += result.torn_tails;
     c->stats.rot += result.rot;

@@ -385,17 +385,17 @@ static int replay_behind(struct replays *rs, struct log *l)
     return error != 0 ? error : segments_remove_from(l, r->segment + 1);
 }
 
-int replay_end(struct replays *rs, struct log *l)
+int replay_end(struct replays *rs, struct log *l, bool whole)
 {
     struct replay *r = l->replay;
     int error = 0;
     if (r == NULL)
         return 0;
-    if (l->state.now == LOG_OPEN)
+    if (whole && l->state.now == LOG_OPEN)
         error = replay_behind(rs, l);
-    if (l->state.now == LOG_OPEN && error == 0)
+    if (whole && l->state.now == LOG_OPEN && error == 0)
         error = replay_close_segment(rs, l, false);
-    if (l->state.now == LOG_OPEN && error == 0) {
+    if (whole && l->state.now == LOG_OPEN && error == 0) {
         l->writing = l->segments_count - 1;
         l->end_offset = r->next;
         l->torn = false;

@@ -13,8 +13,8 @@ void replays_free(struct replays *rs);
 NODISCARD int replay_batch(struct replays *rs, struct log *l, const struct wal_entry *e,
                            const uint8_t *batch);
 /* After the last one: what is behind stays if it is sound, the rest is cut; the log's offsets are
- * set. 0 or -errno. */
-NODISCARD int replay_end(struct replays *rs, struct log *l);
+ * set. Unless the WAL was not read as a whole: then it only frees. 0 or -errno. */
+NODISCARD int replay_end(struct replays *rs, struct log *l, bool whole);
 /* Instead, for a log without WAL entries whose end nothing proves: Kafka's recovery from the
  * recovery point: cut at the first bad batch. */
 NODISCARD int replay_by_scan(struct log *l);

@@ -57,6 +57,33 @@ Test(log_recovery, finds_everything_after_a_clean_stop)
     log_rig_end(&r);
 }
 
+Test(log_recovery, keeps_what_the_wal_holds_in_a_directory_that_another_core_could_not_read)
+{
+    struct log_rig r;
+    struct log *logs[2];
+    log_rig_start(&r);
+    reopen(&r, logs, 2, NULL);
+    for (uint32_t i = 0; i < 10; i++)
+        cr_assert_eq(log_rig_put(&r, logs[i % 2], BATCH_SPEC(.records = 3)), KE_NONE);
+    log_rig_kill(&r);
+    log_rig_open(&r);
+    for (uint32_t i = 0; i < 2; i++)
+        logs[i] = log_rig_log(&r, i + 1, NULL);
+    cr_assert_eq(log_core_replay(r.core), 0);
+    log_core_lose_dir(r.core, 0);
+    cr_assert_eq(log_core_serve(r.core), 0);
+    log_rig_turn(&r);
+    cr_assert_eq(r.failed_dirs, 1);
+    cr_assert_eq(log_status(logs[0]), KE_KAFKA_STORAGE_ERROR);
+    cr_assert_neq(log_rig_put(&r, logs[0], BATCH_SPEC(.records = 3)), KE_NONE);
+    log_rig_kill(&r);
+    reopen(&r, logs, 2, NULL);
+    for (uint32_t i = 0; i < 2; i++)
+        cr_assert_eq(log_rig_check(&r, logs[i], 0), 15);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 /* Writes rounds x 64 batches into 5 logs. */
 static void fill(struct log_rig *r, struct log **logs, uint32_t rounds, uint32_t value_size)
 {
