@@ -95,7 +95,8 @@ static void admin_created(struct admin *a, struct wire_reader *body, struct aren
         /* The replication factor cannot be had while the broker is fenced: it is starting. */
         if (error != KE_REQUEST_TIMED_OUT && error != KE_NOT_CONTROLLER &&
             error != KE_BROKER_NOT_AVAILABLE && error != KE_COORDINATOR_NOT_AVAILABLE &&
-            error != KE_INVALID_REPLICATION_FACTOR)
+            error != KE_INVALID_REPLICATION_FACTOR &&
+            !(error == KE_KAFKA_STORAGE_ERROR && ((a->run->faulted & 1) != 0 || a->run->full)))
             run_fail(a->run, "CreateTopics: error %d: %.*s", error,
                      (int)MAX(m.topics[i].error_message.size, 0), m.topics[i].error_message.data);
         admin_later(a);

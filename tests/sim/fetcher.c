@@ -158,7 +158,10 @@ static void fetcher_partition(struct fetcher *f, uint32_t t,
         bool passes = d->error_code == KE_UNKNOWN_TOPIC_OR_PARTITION ||
                       d->error_code == KE_NOT_LEADER_OR_FOLLOWER ||
                       d->error_code == KE_UNKNOWN_TOPIC_ID ||
-                      d->error_code == KE_LEADER_NOT_AVAILABLE;
+                      d->error_code == KE_LEADER_NOT_AVAILABLE ||
+                      (d->error_code == KE_KAFKA_STORAGE_ERROR &&
+                       run_may_be_offline(r, t, (uint32_t)d->partition_index)) ||
+                      (d->error_code == KE_CORRUPT_MESSAGE && r->dead);
         if (!passes)
             run_fail(r, "fetch of %s-%d at %lld: error %d", known->topic, known->index,
                      (long long)at->offset, d->error_code);

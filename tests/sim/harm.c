@@ -1,12 +1,19 @@
 /* What is done to the node while it works: power cuts, kills, orderly stops, resets, slow and
- * frozen disks, stalled cores, a stalled network, a wall clock that jumps. Which of these, how
- * often and for how long is drawn from the seed; when harm ends everything is well again. */
+ * frozen disks, disks that fail or are full, stalled cores, a stalled network, a wall clock that
+ * jumps. Which of these, how often and for how long is drawn from the seed; when harm ends
+ * everything is well again.
+ *
+ * A disk that has failed stays offline until the next start, so its repair is one. */
 #include "tests/sim/run.h"
+
+#include <errno.h>
 
 #define RESTART_NS   (200 * NS_PER_MS)
 #define RELIEF_NS    (300 * NS_PER_MS)
 #define PATIENCE_NS  (60 * NS_PER_S) /* of an orderly stop */
 #define SLOW_FACTORS 3
+#define REPAIR_NS    NS_PER_S
+#define FULL_ROOM    (1u << 20)
 #define WALL_JUMP_MS 1500000 /* to and fro is less than the hour that timestamps may be ahead */
 
 static void harm_due(struct sim_event *e);
@@ -23,6 +30,9 @@ static void restart_due(struct sim_event *e)
     if (r->options.cores_change)
         r->node.cores_count = (uint32_t)chance_between(r->fate, 1, 5);
     r->stopping = false;
+    r->faulted = sim_disk_failing(r->machine) ? r->faulted : 0;
+    r->full = r->full_start = r->full_now;
+    r->dead &= sim_disk_failing(r->machine);
     sim_node_start(&r->node);
 }
 
@@ -37,6 +47,18 @@ static void relief_due(struct sim_event *e)
 {
     struct run *r = container_of(e, struct run, relief);
     sim_disk_slow(r->machine, 1);
+    sim_disk_capacity(r->machine, UINT64_MAX);
+    r->full_now = false;
+}
+
+/* The disk is well again, and somebody starts the node anew, in order or not. */
+static void repair_due(struct sim_event *e)
+{
+    static const enum harm ways[] = {HARM_KILL, HARM_STOP, HARM_CUT};
+    struct run *r = container_of(e, struct run, repair);
+    sim_disk_fail(r->machine, 0, 0, 0, 0);
+    if (sim_up(r->machine) && r->faulted != 0)
+        harm_take_down(r, ways[chance_below(r->fate, 3)]);
 }
 
 static void hurry_due(struct sim_event *e)
@@ -44,7 +66,7 @@ static void hurry_due(struct sim_event *e)
     run_fail(container_of(e, struct run, hurry), "an orderly stop does not end");
 }
 
-static void harm_lives(struct run *r, enum harm kind)
+void harm_take_down(struct run *r, enum harm kind)
 {
     if (kind == HARM_CUT) {
         r->cuts++;
@@ -62,6 +84,25 @@ static void harm_lives(struct run *r, enum harm kind)
     }
 }
 
+/* On one disk; which calls, how many and when is part of the pick. */
+static void harm_disk(struct run *r, enum harm kind, uint64_t pick)
+{
+    uint32_t volume = (uint32_t)(pick >> 40) % r->options.dirs;
+    uint64_t repair = REPAIR_NS + chance_around(r->fate, REPAIR_NS);
+    uint32_t calls = 1 + (uint32_t)pick % SIM_DISK_ALL;
+    if (kind == HARM_DEAD)
+        calls = SIM_DISK_ALL;
+    else if ((pick >> 32) % 3 == 0)
+        calls = SIM_DISK_SYNC;
+    uint32_t times = kind == HARM_DEAD ? UINT32_MAX : 1 + (uint32_t)(pick >> 16) % 3;
+    if (r->repair.place != 0)
+        return; /* one at a time */
+    r->faulted |= 1u << volume;
+    r->dead |= kind == HARM_DEAD;
+    sim_disk_fail_on(r->machine, 1u << volume, calls, (pick >> 8) % 32, times, -EIO);
+    sim_plan(r->sim, &r->repair, sim_now_ns(r->sim) + repair, repair_due);
+}
+
 static void harm_do(struct run *r, enum harm kind)
 {
     static const uint32_t factors[SLOW_FACTORS] = {3, 20, 100};
@@ -72,7 +113,7 @@ static void harm_do(struct run *r, enum harm kind)
     case HARM_CUT:
     case HARM_KILL:
     case HARM_STOP:
-        harm_lives(r, kind);
+        harm_take_down(r, kind);
         break;
     case HARM_RESET:
         for (uint64_t i = 0; i <= pick % 3; i++)
@@ -98,6 +139,16 @@ static void harm_do(struct run *r, enum harm kind)
         sim_wall_jump(r->machine, (int64_t)for_ns - WALL_JUMP_MS - r->wall_offset_ms);
         r->wall_offset_ms = (int64_t)for_ns - WALL_JUMP_MS;
         break;
+    case HARM_ERROR:
+    case HARM_DEAD:
+        harm_disk(r, kind, pick);
+        break;
+    case HARM_FULL:
+        r->full = r->full_now = true;
+        r->full_start |= !r->node.ready;
+        sim_disk_capacity(r->machine, sim_disk_used(r->machine) + pick % FULL_ROOM);
+        sim_plan(r->sim, &r->relief, now + for_ns, relief_due);
+        break;
     case HARM_KINDS:
         break;
     }
@@ -121,6 +172,10 @@ void harm_stop(struct run *r)
 {
     sim_unplan(r->sim, &r->harm);
     sim_unplan(r->sim, &r->relief);
+    sim_unplan(r->sim, &r->repair);
+    sim_disk_fail(r->machine, 0, 0, 0, 0);
+    sim_disk_capacity(r->machine, UINT64_MAX);
+    r->full_now = false;
     sim_disk_slow(r->machine, 1);
     sim_disk_freeze(r->machine, 0);
     sim_net_stall(r->machine, 0);

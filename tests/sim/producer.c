@@ -264,7 +264,8 @@ static void batch_answered(struct producer *p, struct out_batch *b,
     }
     p->refused++;
     p->again = true;
-    if (!error_passes(error))
+    bool offline = run_may_be_offline(r, b->topic, b->partition);
+    if (!error_passes(error) || (error == KE_KAFKA_STORAGE_ERROR && !offline))
         run_fail(r, "produce to %s-%u: error %d", r->topics[b->topic].name, b->partition, error);
 }
 

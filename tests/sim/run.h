@@ -14,10 +14,12 @@
 #define PARCELS_MAX    5u
 #define PARCEL_BATCHES 6u
 #define KNOWN_IDS_MAX  4096u
+#define DIRS_MAX       3u
 
 /* What the seed decides (swarm): each thing is there or not, each number large or small. */
 struct run_options {
     uint32_t cores, cores_change; /* cores_change: other numbers at later starts */
+    uint32_t dirs;                /* log directories, each a disk of its own */
     uint32_t topics, partitions[TOPICS_MAX];
     uint32_t producers, fetchers;
     uint32_t batches;     /* of each producer, in all */
@@ -43,7 +45,10 @@ enum harm {
     HARM_STALL_CORE = 64,
     HARM_STALL_NET = 128,
     HARM_WALL = 256,
-    HARM_KINDS = 9
+    HARM_ERROR = 512, /* a few calls of a disk fail */
+    HARM_DEAD = 1024, /* a disk fails in everything for a while */
+    HARM_FULL = 2048, /* hardly any room is left for a while */
+    HARM_KINDS = 12
 };
 
 struct run;
@@ -136,19 +141,26 @@ struct run {
     struct admin admin;
     enum run_phase phase;
     uint64_t phase_deadline;
-    struct sim_event harm, restart, relief, hurry;
+    struct sim_event harm, restart, relief, repair, hurry;
+    bool was_ready;         /* in this start */
     bool stopping;          /* SIGTERM was sent in this start */
     uint32_t starts_before; /* the last time it was taken down */
     int64_t wall_offset_ms;
     int64_t known_ids[KNOWN_IDS_MAX];
     uint32_t known_ids_count;
     uint32_t cuts, kills, stops;
+    uint32_t faulted; /* disks (bits) that have failed in this start: they may be offline */
+    bool dead;        /* one of them in everything */
+    bool full;        /* no room now, or at some time in this start */
+    bool full_now, full_start; /* full_start: this start may have failed for that */
     bool failed;
     char text[MODEL_TEXT_MAX + 128];
 };
 
 /* The first failure stays. */
 void run_fail(struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* May the broker refuse this partition because of its disk? */
+bool run_may_be_offline(const struct run *r, uint32_t topic, uint32_t partition);
 /* For links: the broker broke the protocol. */
 void run_broken(struct run *r, const char *who, const char *why);
 
@@ -169,6 +181,8 @@ bool fetcher_done(const struct fetcher *f);
 
 void harm_start(struct run *r);
 void harm_stop(struct run *r);
+/* The power is cut, the process killed, or stopped in order if it is ready. */
+void harm_take_down(struct run *r, enum harm kind);
 /* The node is down, whatever the reason: it starts again soon. */
 void harm_restart(struct run *r);
 

@@ -60,6 +60,7 @@ static void options_draw(struct run_options *o, struct chance *c)
     static const uint64_t means[] = {20 * NS_PER_MS, 200 * NS_PER_MS, NS_PER_S, 4 * NS_PER_S};
     o->cores = (uint32_t)chance_between(c, 1, 5);
     o->cores_change = chance_one_in(c, 3);
+    o->dirs = chance_one_in(c, 2) ? 1 : (uint32_t)chance_between(c, 2, DIRS_MAX);
     o->topics = (uint32_t)chance_between(c, 1, TOPICS_MAX);
     for (uint32_t i = 0; i < TOPICS_MAX; i++)
         o->partitions[i] = (uint32_t)chance_between(c, 1, PARTITIONS_MAX);
@@ -85,20 +86,22 @@ static void options_draw(struct run_options *o, struct chance *c)
 static void options_print(const struct run *r)
 {
     const struct run_options *o = &r->options;
-    (void)fprintf(stderr,
-                  "seed %llu: cores %u%s topics %u (%u %u %u) producers %u fetchers %u batches %u "
-                  "records %u value %u think %u us segment %u ms index %u wal %u cache %u "
-                  "harm %llu ms every %llu ms kinds %#x\n",
-                  (unsigned long long)r->seed, o->cores, o->cores_change ? "*" : "", o->topics,
-                  o->partitions[0], o->partitions[1], o->partitions[2], o->producers, o->fetchers,
-                  o->batches, o->records_max, o->value_max, o->think_us, o->segment_ms,
-                  o->index_interval, o->wal_files, o->cache_mib,
-                  (unsigned long long)(o->harm_ns / NS_PER_MS),
-                  (unsigned long long)(o->harm_mean_ns / NS_PER_MS), o->harms);
+    (void)fprintf(
+        stderr,
+        "seed %llu: cores %u%s dirs %u topics %u (%u %u %u) producers %u fetchers %u batches %u "
+        "records %u value %u think %u us segment %u ms index %u wal %u cache %u "
+        "harm %llu ms every %llu ms kinds %#x\n",
+        (unsigned long long)r->seed, o->cores, o->cores_change ? "*" : "", o->dirs, o->topics,
+        o->partitions[0], o->partitions[1], o->partitions[2], o->producers, o->fetchers, o->batches,
+        o->records_max, o->value_max, o->think_us, o->segment_ms, o->index_interval, o->wal_files,
+        o->cache_mib, (unsigned long long)(o->harm_ns / NS_PER_MS),
+        (unsigned long long)(o->harm_mean_ns / NS_PER_MS), o->harms);
 }
 
 static void run_properties(const struct run *r, char *to, size_t size)
 {
+    static const char *const dirs[] = {"/data/logs-0", "/data/logs-0,/data/logs-1",
+                                       "/data/logs-0,/data/logs-1,/data/logs-2"};
     const struct run_options *o = &r->options;
     (void)snprintf(to, size,
                    "node.id=1\n"
@@ -107,7 +110,7 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    "advertised.listeners=PLAINTEXT://10.0.0.1:%u\n"
                    "controller.listener.names=CONTROLLER\n"
                    "controller.quorum.voters=1@10.0.0.1:9093\n"
-                   "log.dirs=/data/logs\n"
+                   "log.dirs=%s\n"
                    "log.flush.offset.checkpoint.interval.ms=700\n"
                    "torc.cores=%u\n"
                    "torc.memory=%llu\n"
@@ -115,7 +118,7 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    "torc.wal.files=%u\n"
                    "torc.cache.bytes=%u\n"
                    "torc.log.level=%s\n",
-                   SIM_NODE_PORT, SIM_NODE_PORT, o->cores,
+                   SIM_NODE_PORT, SIM_NODE_PORT, dirs[o->dirs - 1], o->cores,
                    (unsigned long long)(NODE_MEMORY * (o->cores + 1)), o->wal_files,
                    o->cache_mib << 20, r->verbose ? "debug" : "warn");
 }
@@ -146,22 +149,13 @@ static void run_move(struct run *r, enum run_phase phase, uint64_t limit_ns)
 
 static void run_go_down(struct run *r)
 {
-    uint64_t how = chance_below(r->fate, 3);
+    static const enum harm ways[] = {HARM_KILL, HARM_STOP, HARM_CUT};
+    enum harm way = ways[chance_below(r->fate, 3)];
     if (!sim_up(r->machine))
         return;
-    if (how == 0) {
-        r->kills++;
-        sim_kill(r->machine);
-        harm_restart(r);
-    } else if (how == 1 && r->node.ready) {
-        r->stops++;
-        r->stopping = true;
-        sim_signal(r->machine, 15);
-    } else {
-        r->cuts++;
-        sim_power_cut(r->machine);
-        harm_restart(r);
-    }
+    if (way == HARM_STOP && (!r->node.ready || r->stopping))
+        way = HARM_CUT;
+    harm_take_down(r, way);
 }
 
 static void run_stuck(struct run *r)
@@ -186,6 +180,8 @@ static void run_phases(struct run *r)
         if (now < r->options.harm_ns)
             break;
         harm_stop(r);
+        if (r->faulted != 0 || r->full_start) /* what is offline is back only after a restart */
+            run_go_down(r);
         run_move(r, PHASE_HEAL, HEAL_NS);
         break;
     case PHASE_HEAL:
@@ -211,12 +207,35 @@ static void run_phases(struct run *r)
         run_stuck(r);
 }
 
+/* Without the disk of the metadata log, or without any, there is no node; with another one gone it
+ * goes on until it is stopped, and says then that it was not clean. */
+static bool run_may_end(const struct run *r)
+{
+    bool metadata = (r->faulted & 1) != 0;
+    return metadata || r->full || (r->faulted != 0 && (r->stopping || !r->was_ready));
+}
+
+bool run_may_be_offline(const struct run *r, uint32_t topic, uint32_t partition)
+{
+    char path[96];
+    bool placed = false, offline = false;
+    for (uint32_t i = 0; i < r->options.dirs; i++) {
+        (void)snprintf(path, sizeof(path), "/data/logs-%u/%s-%u", i, r->topics[topic].name,
+                       partition);
+        bool here = sim_disk_holds(r->machine, path, i);
+        placed |= here;
+        offline |= here && (r->faulted & 1u << i) != 0;
+    }
+    return r->full || offline || (!placed && r->faulted != 0);
+}
+
 static void run_tend(struct run *r)
 {
+    r->was_ready = r->node.node == NULL ? r->was_ready : r->node.ready;
     int exit_code;
     if (!sim_node_tend(&r->node, &exit_code))
         return;
-    if (exit_code != 0)
+    if (exit_code != 0 && !run_may_end(r))
         run_fail(r, "the node ended by itself: %s", r->node.last_error);
     if (r->phase == PHASE_STOP)
         r->phase = PHASE_OVER;
@@ -251,6 +270,11 @@ static void run_make(struct run *r, uint64_t seed, bool verbose)
     if (verbose)
         options_print(r);
     r->machine = sim_machine_make(r->sim, "10.0.0.1");
+    sim_disk_volume(r->machine, "/data", 0);
+    for (uint32_t i = 0; i < r->options.dirs; i++) {
+        (void)snprintf(properties, sizeof(properties), "/data/logs-%u", i);
+        sim_disk_volume(r->machine, properties, i);
+    }
     run_properties(r, properties, sizeof(properties));
     if (!sim_node_make(&r->node, r->sim, r->machine, properties, verbose))
         run_fail(r, "the configuration is refused: %s", r->node.why);
