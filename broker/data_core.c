@@ -282,6 +282,7 @@ static int data_core_start_logs(struct data_core *c)
         .retention_check_ms = b->log_retention_check_interval_ms,
         .checkpoint_ms = b->log_flush_offset_checkpoint_interval_ms,
         .producer_expiration_ms = b->producer_id_expiration_ms,
+        .verify_transactions = b->transaction_partition_verification_enable,
         .dir_failed = data_core_dir_failed,
         .context = c,
     };

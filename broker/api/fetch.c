@@ -14,7 +14,9 @@
  *  2. The flow ends only when every leg and every recall is home.
  *  3. Sizes (KIP-74): partitions in request order; the first one with data gives at least one whole
  *     batch even beyond max_bytes; later ones give whole batches within what is left.
- *  4. A parked fetch holds no log memory: its reads were given back when the watch was set.
+ *  4. Who reads committed records only is told which aborted transactions have records in what goes
+ *     into the answer; it ends below the last stable offset, so all others there are committed.
+ *  5. A parked fetch holds no log memory: its reads were given back when the watch was set.
  *
  * Failure modes: per partition, Kafka's code, which ends the waiting at once (ReplicaManager). */
 #include "broker/api/api.h"
@@ -29,6 +31,7 @@ enum fetch_stage { FETCH_READING, FETCH_WATCHING, FETCH_FREEING, FETCH_STAGES };
 struct fetch_read {
     struct log_read log;
     struct fetch_item *item;
+    struct log_aborted_list aborted; /* with records in what was read: for read_committed */
 };
 
 struct fetch_item {
@@ -279,6 +282,7 @@ static void item_free_read(struct data_core *core, struct fetch_item *item)
     if (item->read == NULL)
         return;
     log_read_release(core->logs, &item->read->log);
+    log_aborted_list_free(core->logs, &item->read->aborted);
     pool_release(&core->reads, item->read);
     item->read = NULL;
 }
@@ -294,11 +298,22 @@ static void item_take_read(struct fetch_item *item)
     item->log_start_offset = r->start_offset;
 }
 
+static void item_collect_aborted(struct fetch_item *item, struct log *l)
+{
+    struct log_read *r = &item->read->log;
+    if (r->isolation != LOG_READ_STABLE || r->bytes == 0 || item->error != KE_NONE)
+        return;
+    item->error = l == NULL
+                      ? KE_UNKNOWN_TOPIC_OR_PARTITION
+                      : log_collect_aborted(l, r->offset, r->next_offset, &item->read->aborted);
+}
+
 static void item_read_done(struct log_read *r)
 {
     struct fetch_item *item = container_of(r, struct fetch_read, log)->item;
     struct fetch_leg *leg = item->leg;
     item_take_read(item);
+    item_collect_aborted(item, log_find(leg->owner->logs, item->topic_id, item->partition));
     assert(leg->pending > 0);
     if (--leg->pending == 0)
         leg_return(leg);
@@ -351,6 +366,7 @@ static void item_read(struct data_core *core, struct fetch_leg *leg, struct fetc
     if (item->read == NULL)
         return; /* nothing this time; the client asks again */
     item->read->item = item;
+    item->read->aborted = (struct log_aborted_list){0};
     struct log_read *r = &item->read->log;
     r->offset = item->fetch_offset;
     r->max_bytes = (uint32_t)MAX(room, 0);
@@ -364,6 +380,7 @@ static void item_read(struct data_core *core, struct fetch_leg *leg, struct fetc
         return;
     }
     item_take_read(item);
+    item_collect_aborted(item, l);
     if (r->bytes > 0) {
         leg->found = true;
         leg->budget -= r->bytes;
@@ -600,6 +617,26 @@ static bool item_pieces(struct fetch *p, const struct fetch_item *item, struct w
     return true;
 }
 
+static bool item_tell_aborted(struct fetch *p, const struct fetch_item *item,
+                              struct fetch_response_partition_data *out)
+{
+    const struct log_aborted_list *list = &item->read->aborted;
+    if (list->count == 0)
+        return true;
+    struct fetch_response_aborted_transaction *told =
+        arena_array(&p->flow->arena, list->count, sizeof(*told));
+    if (told == NULL)
+        return false;
+    for (uint32_t i = 0; i < list->count; i++) {
+        fetch_response_aborted_transaction_init(&told[i]);
+        told[i].producer_id = list->entries[i].producer_id;
+        told[i].first_offset = list->entries[i].first_offset;
+    }
+    out->aborted_transactions = told;
+    out->aborted_transactions_count = (int32_t)list->count;
+    return true;
+}
+
 static bool item_tell(struct fetch *p, const struct fetch_item *item,
                       struct fetch_response_partition_data *out)
 {
@@ -624,7 +661,8 @@ static bool item_tell(struct fetch *p, const struct fetch_item *item,
         out->diverging_epoch.epoch = item->diverging_epoch;
         out->diverging_epoch.end_offset = item->diverging_end;
     }
-    return item->taken == 0 || item_pieces(p, item, &out->records);
+    return item->taken == 0 ||
+           (item_tell_aborted(p, item, out) && item_pieces(p, item, &out->records));
 }
 
 static bool items_same_topic(const struct fetch_item *a, const struct fetch_item *b)

@@ -82,7 +82,7 @@ static void list_offsets_serve(struct data_core *owner, struct parts_item *item,
         found->leader_epoch = log_epoch_at(l, found->offset);
         return;
     case TIME_MAX:
-        item->error = log_find_max_time(l, found);
+        item->error = log_find_max_time(l, k->isolation, found);
         return;
     case TIME_LATEST_TIERED:
     case TIME_EARLIEST_PENDING_UPLOAD:

@@ -57,7 +57,10 @@ static const char *check_group(const struct wal_walk *w, const struct wal_group_
 static void show_entry(const struct wal_walk *w, const struct wal_entry *e, bool valid)
 {
     char id[UUID_TEXT_SIZE];
-    const char *type = e->type == WAL_BATCH ? "batch" : e->type == WAL_LOG_START ? "start" : "?";
+    const char *type = e->type == WAL_BATCH       ? "batch"
+                       : e->type == WAL_LOG_START ? "start"
+                       : e->type == WAL_ABORTED   ? "aborted"
+                                                  : "?";
     if (!w->json) {
         cli_print(w->c,
                   "| %s topic %s partition %d epoch %d offsets %lld-%lld bytes %u position %u %s\n",

@@ -21,6 +21,7 @@
 #include "broker/log/index.h"
 #include "broker/log/producer.h"
 #include "broker/log/segment.h"
+#include "core/crc32c.h"
 
 static bool refused(struct log_append *a, enum kafka_error error, const char *message)
 {
@@ -85,8 +86,12 @@ static uint32_t cached_commit(struct log_core *c, const struct wal_entry *entry)
     return position;
 }
 
+/* A marker may be followed by the entry of the transaction that it aborts, in the same group. */
+#define MARKER_TAIL ((uint32_t)(sizeof(struct wal_entry) + sizeof(struct wal_aborted)))
+
 static uint8_t *append_reserve(struct log *l, uint32_t size)
 {
+    size += size <= BATCH_MARKER_SIZE_MAX ? MARKER_TAIL : 0;
     return l->cached ? cached_reserve(l->core, size) : wal_reserve(&l->dir->wal, size);
 }
 
@@ -235,6 +240,27 @@ static void append_batch(struct log *l, const struct batch_header *h, uint8_t *b
     c->stats.appended_bytes += h->size;
 }
 
+/* What replay of the WAL will put into the segment's index of aborted transactions. */
+static void append_aborted(struct log *l, const struct aborted_txn *t)
+{
+    struct wal *w = &l->dir->wal;
+    struct wal_aborted aborted = {t->producer_id, t->stable_offset};
+    struct wal_entry entry = {.type = WAL_ABORTED,
+                              .topic_id = l->key.topic_id,
+                              .partition = l->key.partition,
+                              .leader_epoch = l->leader_epoch,
+                              .base_offset = t->first_offset,
+                              .last_offset = t->last_offset,
+                              .length = sizeof(aborted),
+                              .batch_crc = crc32c(0, (const uint8_t *)&aborted, sizeof(aborted)),
+                              .slot = l->slot};
+    const struct wal_group *g = w->open;
+    uint8_t *to = wal_reserve(w, sizeof(aborted));
+    assert(to != NULL && w->open == g); /* append_reserve has left room */
+    memcpy(to, &aborted, sizeof(aborted));
+    (void)wal_commit(w, &entry);
+}
+
 bool log_append(struct log *l, struct log_append *a)
 {
     assert(a->done != NULL);
@@ -249,7 +275,7 @@ bool log_append(struct log *l, struct log_append *a)
     if (v.header.size > (uint32_t)log_config(l)->segment_bytes)
         return refused(a, KE_RECORD_LIST_TOO_LARGE, "The record set is larger than a segment.");
     struct producer_change change;
-    enum producer_verdict known = producer_check(l, &v.header, batch, a->origin, &change);
+    enum producer_verdict known = producer_check(l, &v.header, batch, a, &change);
     if (known == PRODUCER_REFUSED)
         return refused(a, change.error, change.message);
     if (known == PRODUCER_DUPLICATE) {
@@ -272,6 +298,8 @@ bool log_append(struct log *l, struct log_append *a)
     if (log_config(l)->log_append_time)
         a->append_time_ms = v.header.max_timestamp;
     append_batch(l, &v.header, batch, s);
+    if (change.aborts && !l->cached)
+        append_aborted(l, &change.aborted);
     producer_apply(l, &v.header, &change);
     append_await(l, a);
     return true;

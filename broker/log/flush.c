@@ -30,6 +30,7 @@
 #include "broker/log/producer.h"
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
+#include "broker/log/txn_index.h"
 
 #define INDEX_BATCH 256u /* index entries that one write may bring */
 
@@ -165,7 +166,7 @@ int segment_create(struct log *l, struct segment *s)
 {
     int error = 0;
     segment_use(s);
-    for (uint32_t which = 0; which < SEGMENT_FILES && error >= 0; which++)
+    for (uint32_t which = 0; which < SEGMENT_FILES_MADE && error >= 0; which++)
         error = segment_fd(l, s, which);
     segment_unuse(l, s);
     if (error < 0)
@@ -306,6 +307,9 @@ static int flush_write(struct flush *f)
         return error;
     struct segment *s = f->segment;
     flush_fill(f, from);
+    error = txn_index_write(l, s, f->end);
+    if (error != 0)
+        return error;
     segment_use(s);
     error = flush_arm_write(f, FILE_LOG, f->iov, f->iov_count, s->written, f->bytes);
     if (error == 0 && f->index_count > 0) {
@@ -438,8 +442,11 @@ static bool flush_sync_segment(struct flush *f)
     struct segment *s = f->segment = l->segments[f->sync_at];
     segment_use(s);
     s->synced = true; /* of what is in it now: a write meanwhile says otherwise */
-    for (uint32_t which = 0; which < SEGMENT_FILES && f->error == 0; which++)
+    for (uint32_t which = 0; which < SEGMENT_FILES_MADE && f->error == 0; which++)
         f->error = flush_arm_sync(f, which, segment_fd(l, s, which));
+    if (s->aborted_unsynced && f->error == 0)
+        f->error = flush_arm_sync(f, FILE_TXN, segment_fd(l, s, FILE_TXN));
+    s->aborted_unsynced &= f->error != 0;
     if (f->pending == 0)
         segment_unuse(l, s);
     return true;

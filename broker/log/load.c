@@ -29,6 +29,7 @@
 #include "broker/log/retention.h"
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
+#include "broker/log/txn_index.h"
 
 #define SNAPSHOT_MAX (256u << 20)
 
@@ -41,7 +42,7 @@ struct found { /* names that are numbers, of one kind */
 
 struct folder_listing {
     struct log *log;
-    struct found segments, snapshots;
+    struct found segments, snapshots, aborted;
     int error;
 };
 
@@ -96,6 +97,8 @@ static bool folder_entry(void *context, const char *name, bool is_directory)
         f->error = found_add(f->log, &f->segments, offset);
     else if (strcmp(suffix, ".snapshot") == 0)
         f->error = found_add(f->log, &f->snapshots, offset);
+    else if (strcmp(suffix, TXN_INDEX_SUFFIX) == 0)
+        f->error = found_add(f->log, &f->aborted, offset);
     else if (ends_with(suffix, ".deleted"))
         folder_remove_file(f->log, name); /* its delay ended with the process */
     else if (ends_with(suffix, ".swap") || ends_with(suffix, ".cleaned"))
@@ -328,6 +331,10 @@ static int log_load_found(struct log *l, struct folder_listing *f)
         return error;
     if (l->segments_count == 0)
         return segment_add(l, 0) == NULL ? -ENOMEM : 0;
+    for (uint32_t i = 0; i < f->aborted.count; i++) {
+        struct segment *s = l->segments[segment_find(l, f->aborted.offsets[i])];
+        s->aborted_found |= s->base == f->aborted.offsets[i];
+    }
     l->writing = l->segments_count - 1;
     return active_load(l);
 }
@@ -337,11 +344,13 @@ int log_load(struct log *l, bool empty)
     struct folder_listing f = {.log = l};
     l->snapshot_offset = l->recovery_point = NO_OFFSET;
     l->last_epoch = -1;
+    l->aborted_from = INT64_MAX;
     if (empty)
         return segment_add(l, 0) == NULL ? -ENOMEM : 0;
     int error = log_load_found(l, &f);
     found_free(l, &f.segments);
     found_free(l, &f.snapshots);
+    found_free(l, &f.aborted);
     if (error != 0)
         return error;
     int64_t start = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_LOG_START), own = NO_OFFSET;
@@ -351,6 +360,7 @@ int log_load(struct log *l, bool empty)
         return error;
     l->start_offset = MAX(l->segments[0]->base, MAX(start, own));
     l->recovery_point = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_RECOVERY_POINT);
+    l->aborted_from = INT64_MAX; /* whatever indexes were made anew */
     l->written_end = l->synced_end = l->durable_end = l->high_watermark = l->end_offset;
     return 0;
 }
@@ -400,6 +410,7 @@ int log_load_producers(struct log *l, int64_t below)
     }
     found_free(l, &f.segments);
     found_free(l, &f.snapshots);
+    found_free(l, &f.aborted);
     return error;
 }
 

@@ -32,6 +32,7 @@
 #include "broker/log/recovery.h"
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
+#include "broker/log/txn_index.h"
 
 static const struct state_table log_states = {
     .name = "log",
@@ -118,6 +119,7 @@ void log_destroy(struct log *l)
     tail_clear(c, &l->tail);
     segments_free(l);
     producers_free(l);
+    txn_index_free(l);
     epochs_free(l);
     config_release(c, l->config);
     if (l->folder != NULL)
@@ -175,6 +177,8 @@ static void log_open_files(struct log *l)
     l->folder_new = made;
     if (error == 0)
         error = log_load(l, made);
+    if (made)
+        l->aborted_from = 0;
     if (error == 0)
         state_move(&l->state, &log_states, LOG_OPEN);
     if (error == 0 && !made && l->core->phase.now != PHASE_STARTING)
@@ -328,7 +332,7 @@ int64_t log_high_watermark(const struct log *l)
 
 int64_t log_last_stable_offset(const struct log *l)
 {
-    return MIN(producers_first_unstable(l), l->high_watermark);
+    return MIN(MAX(producers_first_unstable(l), l->start_offset), l->high_watermark);
 }
 
 int32_t log_leader_epoch(const struct log *l)

@@ -52,6 +52,7 @@ struct log_core_config {
     int64_t retention_check_ms;     /* log.retention.check.interval.ms */
     int64_t checkpoint_ms;          /* log.flush.offset.checkpoint.interval.ms */
     int64_t producer_expiration_ms; /* producer.id.expiration.ms */
+    bool verify_transactions;       /* transaction.partition.verification.enable */
     /* A directory died (write or sync failed): told once, after its logs refuse everything. */
     void (*dir_failed)(void *context, uint32_t dir, int error);
     void *context;
@@ -196,6 +197,18 @@ struct log_append {
  * (LogValidator, UnifiedLog.append, ProducerAppendInfo). */
 NODISCARD bool log_append(struct log *l, struct log_append *a);
 
+/* Before the first batch of a transaction here: is it open already? Then *guard is 0 and the batch
+ * may be appended. Else who asks must have the transaction's coordinator confirm it, and append
+ * with *guard: unless the transaction ended meanwhile, it is then taken. Later batches with a lower
+ * sequence than one that waits go first. `adds`: the client is of transaction version 2. false: no
+ * memory. */
+NODISCARD bool log_txn_begin(struct log *l, int64_t producer_id, int16_t producer_epoch,
+                             int32_t base_sequence, bool adds, uint64_t *guard);
+/* Would a batch of this node's own in this producer's transaction be taken? KE_NONE,
+ * INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE. */
+enum kafka_error log_txn_check(const struct log *l, int64_t producer_id, int16_t producer_epoch,
+                               uint64_t guard);
+
 /* ---- read ------------------------------------------------------------------------------------ */
 
 #define LOG_READ_PIECES_MAX 64
@@ -215,6 +228,7 @@ struct log_read {
     bool whole_first_batch; /* return the first batch even if it is larger than max_bytes */
     enum log_isolation isolation;
     /* out: whole batches, the first one containing `offset` */
+    int64_t next_offset;    /* behind the last of them; `offset` when there is none */
     enum kafka_error error; /* OFFSET_OUT_OF_RANGE, KAFKA_STORAGE_ERROR, CORRUPT_MESSAGE */
     bool scarce;            /* less than there is, or nothing: readers hold too much already */
     struct log_piece pieces[LOG_READ_PIECES_MAX];
@@ -231,6 +245,20 @@ struct log_read {
  * from disk, `done` will run. Pieces are lent until log_read_release. */
 NODISCARD bool log_read(struct log *l, struct log_read *r);
 void log_read_release(struct log_core *core, struct log_read *r);
+
+/* Aborted transactions, in the order in which they began. */
+struct log_aborted {
+    int64_t producer_id, first_offset;
+};
+struct log_aborted_list {
+    struct log_aborted *entries;
+    uint32_t count, room;
+};
+/* Those with records in [from, upper): what a reader of committed records must pass over there.
+ * May read disk, at once. The list is the caller's, zeroed at first. */
+NODISCARD enum kafka_error log_collect_aborted(struct log *l, int64_t from, int64_t upper,
+                                               struct log_aborted_list *list);
+void log_aborted_list_free(struct log_core *core, struct log_aborted_list *list);
 
 /* Told once when the readable end (by isolation) passes `offset`, or the log fails or is deleted.
  * If that is so already, fires on the next log_core_turn. */
@@ -253,8 +281,9 @@ struct log_position {
 /* The first record with a timestamp >= timestamp_ms, below the readable end. Reads disk at once. */
 NODISCARD enum kafka_error log_find_time(struct log *l, int64_t timestamp_ms,
                                          enum log_isolation isolation, struct log_position *found);
-/* The record with the largest timestamp. */
-NODISCARD enum kafka_error log_find_max_time(struct log *l, struct log_position *found);
+/* The record with the largest timestamp; none when that is not below the readable end. */
+NODISCARD enum kafka_error log_find_max_time(struct log *l, enum log_isolation isolation,
+                                             struct log_position *found);
 /* KIP-320: the largest known epoch <= epoch and its end offset; (-1, -1) when unknown. */
 void log_epoch_end(const struct log *l, int32_t epoch, int32_t *found_epoch, int64_t *end_offset);
 int32_t log_epoch_at(const struct log *l, int64_t offset); /* -1 when unknown */

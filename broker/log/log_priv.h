@@ -29,7 +29,7 @@
 #define FLUSH_WRITE_BYTES (1u << 20)   /* one write */
 #define FLUSH_EAGER_BYTES (1u << 20)   /* a log with so much in memory only is flushed at once */
 #define FLUSH_UNCACHED    (256u << 10) /* writes from here on need not stay in the page cache */
-#define FILES_OPEN_MAX    768u         /* sets of 3 fds: 2304 of 20000 for one core of up to 8 */
+#define FILES_OPEN_MAX    768u         /* sets of 4 fds: 3072 of 20000 for one core of up to 6 */
 #define PATH_ROOM         1200u
 #define READ_GATHER_BYTES (64u << 10) /* block into which small batches are gathered */
 #define READ_SMALL        1024u
@@ -143,7 +143,8 @@ void tail_clear(struct log_core *c, struct tail *t);
 
 /* ---- segments: segment.c, index.c, file.c ---------------------------------------------------- */
 
-enum segment_file { FILE_LOG, FILE_INDEX, FILE_TIME, SEGMENT_FILES };
+enum segment_file { FILE_LOG, FILE_INDEX, FILE_TIME, FILE_TXN, SEGMENT_FILES };
+#define SEGMENT_FILES_MADE FILE_TXN /* with the segment; the last one when it has an entry */
 
 struct segment_files { /* open fds, kept in least-recently-used order */
     struct list lru;
@@ -171,6 +172,10 @@ struct segment {
     uint32_t users;              /* reads and flushes under way */
     uint8_t *snapshot;           /* producer snapshot to write when its file is made */
     uint32_t snapshot_size;
+    uint32_t aborted;     /* entries of its .txnindex */
+    int64_t aborted_last; /* last offset of the newest of them */
+    bool aborted_found;   /* the file was there at start, and was not looked at yet */
+    bool aborted_unsynced;
     bool created; /* the file exists */
     bool synced;  /* all of `written` is on the device */
     bool sealed;  /* complete: last entries of the indexes are written */
@@ -303,6 +308,7 @@ struct shared_config { /* logs of a topic share one */
 };
 
 struct producers;
+struct txn_index;
 struct epochs;
 struct flush;
 
@@ -340,8 +346,11 @@ struct log {
     struct tail tail;
     struct segment **segments; /* oldest first; the last is the active one */
     uint32_t segments_count, segments_room;
-    uint32_t writing;                   /* index of the segment the flusher is in */
-    struct producers *producers;        /* NULL: none known */
+    uint32_t writing;            /* index of the segment the flusher is in */
+    struct producers *producers; /* NULL: none known */
+    struct txn_index *aborted;   /* NULL: none that is not in a file */
+    int64_t aborted_from; /* markers from here on get entries: while it is loaded, not those below,
+                             which have theirs */
     bool producers_dirty, epochs_dirty; /* changed since they were last written */
     struct epochs *epochs;
     struct list appends; /* of a cached log: waiting for the flusher */
@@ -420,6 +429,7 @@ struct log_core {
     struct list dirty, urgent;
     struct pool flushes;
     struct stage_table flush_stages;
+    uint64_t txn_guard; /* the last one given out */
     struct list files_lru;
     uint32_t files_open;
 

@@ -127,7 +127,8 @@ enum kafka_error log_find_time(struct log *l, int64_t timestamp_ms, enum log_iso
     return k.error;
 }
 
-enum kafka_error log_find_max_time(struct log *l, struct log_position *found)
+enum kafka_error log_find_max_time(struct log *l, enum log_isolation isolation,
+                                   struct log_position *found)
 {
     int64_t largest = NO_TIMESTAMP;
     *found = (struct log_position){NO_OFFSET, NO_TIMESTAMP, -1};
@@ -141,5 +142,5 @@ enum kafka_error log_find_max_time(struct log *l, struct log_position *found)
     }
     if (largest < 0)
         return KE_NONE;
-    return log_find_time(l, largest, LOG_READ_HIGH_WATERMARK, found);
+    return log_find_time(l, largest, isolation, found);
 }

@@ -6,6 +6,10 @@
  *   ongoing        open transactions, oldest first
  *   unreplicated   ended ones whose marker is not below the high watermark yet: as long as the
  *                  marker could be lost, what it decided is not stable
+ *   verifying      producers about to open a transaction, while its coordinator is asked: a guard
+ *                  that the batch must bring back, so that an answer that a marker has overtaken
+ *                  opens nothing; and the lowest sequence that was refused or waits, so that higher
+ *                  ones do not go first
  *
  * Invariants
  *  1. State is a function of the batches in the log (and of expiry): replay gives the same.
@@ -50,10 +54,22 @@ struct producer {
 struct producer_txn { /* unreplicated */
     struct list link;
     int64_t producer_id, first_offset, last_offset;
+    int16_t epoch; /* as they were before the marker */
+    int32_t coordinator_epoch;
+};
+
+struct verification {
+    int64_t producer_id;
+    uint64_t guard;
+    int64_t since_ms;
+    int32_t lowest_sequence;
+    int16_t epoch;
+    bool adds; /* version 2: a producer that is new here begins at sequence 0 */
 };
 
 struct producers {
     struct map by_id;
+    struct map verifying; /* by producer id */
     struct list ongoing, unreplicated;
 };
 
@@ -107,30 +123,121 @@ static bool sequence_follows(const struct producer *p, const struct batch_header
     return in_sequence(last, h->base_sequence);
 }
 
-static enum producer_verdict marker_check(const struct producer *p, const struct batch_header *h,
-                                          const uint8_t *batch, struct producer_change *change)
+static bool marker_read(const struct batch_header *h, const uint8_t *batch,
+                        struct producer_change *change)
 {
     enum batch_control type;
     if (!batch_read_control(batch, h->size, &type, &change->coordinator_epoch))
-        return refuse(change, KE_INVALID_RECORD, "The control record cannot be read.");
+        return false;
     change->marker = type == BATCH_CONTROL_ABORT || type == BATCH_CONTROL_COMMIT;
     change->commit = type == BATCH_CONTROL_COMMIT;
+    return true;
+}
+
+/* The entry of the transaction that this marker aborts. Stable is then what is below the oldest
+ * other transaction (ProducerStateManager.lastStableOffset). */
+static void marker_abort(const struct log *l, const struct producer *p,
+                         const struct batch_header *h, struct producer_change *change)
+{
+    if (p == NULL || p->txn_start == NO_OFFSET || !change->marker || change->commit)
+        return;
+    change->aborts = h->base_offset >= l->aborted_from;
+    change->aborted = (struct aborted_txn){.producer_id = p->id,
+                                           .first_offset = p->txn_start,
+                                           .last_offset = h->base_offset,
+                                           .stable_offset = h->base_offset + 1};
+    LIST_EACH(at, &l->producers->ongoing)
+    {
+        const struct producer *other = container_of(at, struct producer, ongoing);
+        if (other == p)
+            continue;
+        change->aborted.stable_offset = other->txn_start;
+        return;
+    }
+}
+
+static enum producer_verdict marker_check(const struct log *l, const struct producer *p,
+                                          const struct batch_header *h, const uint8_t *batch,
+                                          const struct log_append *a,
+                                          struct producer_change *change)
+{
+    if (!marker_read(h, batch, change))
+        return refuse(change, KE_INVALID_RECORD, "The control record cannot be read.");
+    if (p != NULL && change->marker && a->transaction_version >= 2 &&
+        h->producer_epoch == p->epoch) {
+        if (!a->may_repeat || p->txn_start != NO_OFFSET)
+            return refuse(change, KE_INVALID_PRODUCER_EPOCH, "The marker is of the past.");
+        change->base_offset = change->last_offset = l->end_offset - 1; /* it is below */
+        return PRODUCER_DUPLICATE;
+    }
     if (p != NULL && change->marker && p->coordinator_epoch > change->coordinator_epoch)
         return refuse(change, KE_TRANSACTION_COORDINATOR_FENCED,
                       "The marker comes from an old coordinator.");
+    marker_abort(l, p, h, change);
     return PRODUCER_ACCEPTED;
 }
 
+/* ---- verification ---------------------------------------------------------------------------- */
+
+static struct verification *verification_find(const struct log *l, int64_t id)
+{
+    return l->producers == NULL ? NULL : map_get(&l->producers->verifying, &id, sizeof(id));
+}
+
+static void verification_end(struct log *l, int64_t id)
+{
+    struct verification *v = verification_find(l, id);
+    if (v == NULL)
+        return;
+    (void)map_remove(&l->producers->verifying, &v->producer_id, sizeof(v->producer_id));
+    mem_free(l->core->mem, v, sizeof(*v));
+}
+
+/* Is its transaction open, and is it this one? */
+static bool producer_in_txn(const struct producer *p, int16_t epoch)
+{
+    return p != NULL && p->txn_start != NO_OFFSET && p->epoch == epoch;
+}
+
+static enum kafka_error txn_check(const struct log *l, const struct producer *p, int64_t id,
+                                  int16_t epoch, uint64_t guard)
+{
+    if (producer_in_txn(p, epoch))
+        return KE_NONE;
+    if (p != NULL && epoch < p->epoch)
+        return KE_INVALID_PRODUCER_EPOCH;
+    const struct verification *v = verification_find(l, id);
+    bool verified = v != NULL && guard != 0 && v->guard == guard;
+    return verified || !l->core->config.verify_transactions ? KE_NONE : KE_INVALID_TXN_STATE;
+}
+
+enum kafka_error log_txn_check(const struct log *l, int64_t producer_id, int16_t producer_epoch,
+                               uint64_t guard)
+{
+    return txn_check(l, producer_find(l, producer_id), producer_id, producer_epoch, guard);
+}
+
+/* VerificationStateEntry: the lowest sequence of the newest epoch. */
+static bool sequence_waits_for_lower(const struct log *l, const struct producer *p,
+                                     const struct batch_header *h)
+{
+    const struct verification *v = verification_find(l, h->producer_id);
+    if (v == NULL)
+        return false;
+    bool is_new = p == NULL || p->count == 0;
+    return (v->adds && is_new && h->base_sequence != 0) || h->base_sequence > v->lowest_sequence;
+}
+
 enum producer_verdict producer_check(struct log *l, const struct batch_header *h,
-                                     const uint8_t *batch, enum log_origin origin,
+                                     const uint8_t *batch, const struct log_append *a,
                                      struct producer_change *change)
 {
+    bool client = a->origin == LOG_ORIGIN_CLIENT, txn = batch_has(h, BATCH_TRANSACTIONAL);
     *change = (struct producer_change){.error = KE_NONE};
     if (h->producer_id < 0)
         return PRODUCER_ACCEPTED;
     struct producer *p = change->producer = producer_find(l, h->producer_id);
-    const struct producer_batch *original =
-        p != NULL && origin == LOG_ORIGIN_CLIENT ? producer_duplicate(p, h) : NULL;
+    const struct producer_batch *original = p != NULL && client ? producer_duplicate(p, h) : NULL;
     if (original != NULL) {
         change->last_offset = original->last_offset;
         change->base_offset = original->last_offset - original->offset_delta;
@@ -140,11 +247,15 @@ enum producer_verdict producer_check(struct log *l, const struct batch_header *h
     if (p != NULL && h->producer_epoch < p->epoch)
         return refuse(change, KE_INVALID_PRODUCER_EPOCH, "The producer's epoch is old.");
     if (batch_has(h, BATCH_CONTROL))
-        return marker_check(p, h, batch, change);
-    if (origin == LOG_ORIGIN_CLIENT && !sequence_follows(p, h))
+        return marker_check(l, p, h, batch, a, change);
+    enum kafka_error error =
+        txn ? txn_check(l, p, h->producer_id, h->producer_epoch, a->txn_guard) : KE_NONE;
+    if (error != KE_NONE)
+        return refuse(change, error, "Record was not part of an ongoing transaction");
+    if (client && (sequence_waits_for_lower(l, p, h) || !sequence_follows(p, h)))
         return refuse(change, KE_OUT_OF_ORDER_SEQUENCE_NUMBER,
                       "The sequence does not follow the producer's last one.");
-    if (p != NULL && p->txn_start != NO_OFFSET && !batch_has(h, BATCH_TRANSACTIONAL))
+    if (p != NULL && p->txn_start != NO_OFFSET && !txn)
         return refuse(change, KE_INVALID_TXN_STATE,
                       "A batch outside the producer's open transaction.");
     return PRODUCER_ACCEPTED;
@@ -160,6 +271,7 @@ static bool producers_make(struct log *l)
     if (l->producers == NULL)
         return false;
     map_init(&l->producers->by_id, l->core->mem, 0);
+    map_init(&l->producers->verifying, l->core->mem, 0);
     list_init(&l->producers->ongoing);
     list_init(&l->producers->unreplicated);
     return true;
@@ -206,6 +318,37 @@ static struct producer *producer_make(struct log *l, int64_t id)
     return p;
 }
 
+bool log_txn_begin(struct log *l, int64_t producer_id, int16_t producer_epoch,
+                   int32_t base_sequence, bool adds, uint64_t *guard)
+{
+    struct verification *v = verification_find(l, producer_id);
+    *guard = 0;
+    if (producer_in_txn(producer_find(l, producer_id), producer_epoch))
+        return true;
+    if (v == NULL) {
+        v = producers_make(l) ? mem_zalloc(l->core->mem, sizeof(*v)) : NULL;
+        if (v == NULL)
+            return false;
+        *v = (struct verification){.producer_id = producer_id,
+                                   .guard = ++l->core->txn_guard,
+                                   .since_ms = io_wall_ms(l->core->io),
+                                   .lowest_sequence = base_sequence,
+                                   .epoch = producer_epoch,
+                                   .adds = adds};
+        if (map_put(&l->producers->verifying, &v->producer_id, sizeof(v->producer_id), v) != 0) {
+            mem_free(l->core->mem, v, sizeof(*v));
+            return false;
+        }
+    }
+    if (producer_epoch > v->epoch ||
+        (producer_epoch == v->epoch && base_sequence < v->lowest_sequence)) {
+        v->epoch = producer_epoch;
+        v->lowest_sequence = base_sequence;
+    }
+    *guard = v->guard;
+    return true;
+}
+
 bool producer_reserve(struct log *l, const struct batch_header *h, struct producer_change *change)
 {
     assert(change->error == KE_NONE);
@@ -217,6 +360,8 @@ bool producer_reserve(struct log *l, const struct batch_header *h, struct produc
             return false;
         list_init(&change->txn->link);
     }
+    if (change->aborts && !txn_index_reserve(l))
+        return false;
     if (change->producer != NULL)
         return true;
     change->producer = producer_make(l, h->producer_id);
@@ -248,7 +393,11 @@ void producers_free(struct log *l)
     while ((at = list_pop_front(&ps->unreplicated)) != NULL)
         mem_free(l->core->mem, container_of(at, struct producer_txn, link),
                  sizeof(struct producer_txn));
+    struct verification *v;
+    for (slot = 0; (v = map_next(&ps->verifying, &slot)) != NULL;)
+        mem_free(l->core->mem, v, sizeof(*v));
     map_destroy(&ps->by_id);
+    map_destroy(&ps->verifying);
     mem_free(l->core->mem, ps, sizeof(*ps));
     l->producers = NULL;
 }
@@ -277,6 +426,8 @@ static void producer_add_batch(struct producer *p, struct producer_batch b)
 static void producer_end_txn(struct log *l, struct producer *p, const struct batch_header *h,
                              struct producer_change *change)
 {
+    change->txn->epoch = p->epoch;
+    change->txn->coordinator_epoch = p->coordinator_epoch;
     producer_set_epoch(p, h->producer_epoch);
     p->coordinator_epoch = change->coordinator_epoch;
     p->last_timestamp = h->max_timestamp;
@@ -293,6 +444,8 @@ static void producer_end_txn(struct log *l, struct producer *p, const struct bat
     change->txn = NULL;
     p->txn_start = NO_OFFSET;
     list_remove(&p->ongoing);
+    if (change->aborts)
+        txn_index_add(l, &change->aborted);
 }
 
 void producer_apply(struct log *l, const struct batch_header *h, struct producer_change *change)
@@ -306,6 +459,8 @@ void producer_apply(struct log *l, const struct batch_header *h, struct producer
         assert(error == 0); /* reserved */
     }
     l->producers_dirty = true;
+    if (batch_has(h, BATCH_TRANSACTIONAL))
+        verification_end(l, p->id);
     if (batch_has(h, BATCH_CONTROL)) {
         if (change->marker)
             producer_end_txn(l, p, h, change);
@@ -332,8 +487,9 @@ int producer_learn(struct log *l, const struct batch_header *h, const uint8_t *b
     if (h->producer_id < 0)
         return 0;
     change.producer = producer_find(l, h->producer_id);
-    if (batch_has(h, BATCH_CONTROL) && h->record_count > 0) /* compaction may have emptied it */
-        (void)marker_check(NULL, h, batch, &change);
+    if (batch_has(h, BATCH_CONTROL) && h->record_count > 0 && /* compaction may have emptied it */
+        marker_read(h, batch, &change))
+        marker_abort(l, change.producer, h, &change);
     if (!producer_reserve(l, h, &change)) {
         producer_unreserve(l, &change);
         return -ENOMEM;
@@ -379,6 +535,14 @@ void producers_expire(struct log *l)
     struct producer *p;
     if (l->producers == NULL)
         return;
+    struct verification *v;
+    while ((v = map_next(&l->producers->verifying, &at)) != NULL) {
+        if (now_ms - v->since_ms < l->core->config.producer_expiration_ms)
+            continue;
+        verification_end(l, v->producer_id); /* never verified */
+        at--;
+    }
+    at = 0;
     while ((p = map_next(&l->producers->by_id, &at)) != NULL) {
         /* Not by timestamps alone: who writes old records now is not gone. */
         int64_t last_ms = MAX(p->last_timestamp, p->seen_ms);
@@ -449,8 +613,11 @@ static struct producer producer_before(const struct log *l, const struct produce
     LIST_EACH(at, &l->producers->unreplicated)
     {
         const struct producer_txn *t = container_of(at, struct producer_txn, link);
-        if (t->producer_id == p->id && t->first_offset < below && t->last_offset >= below)
-            before.txn_start = t->first_offset;
+        if (t->producer_id != p->id || t->first_offset >= below || t->last_offset < below)
+            continue;
+        before.txn_start = t->first_offset;
+        before.epoch = t->epoch; /* the marker may be written again, and must be new then */
+        before.coordinator_epoch = t->coordinator_epoch;
     }
     return before;
 }

@@ -2,7 +2,7 @@
 #ifndef BROKER_LOG_PRODUCER_H
 #define BROKER_LOG_PRODUCER_H
 
-#include "broker/log/log_priv.h"
+#include "broker/log/txn_index.h"
 
 #define PRODUCER_BATCHES                                                                           \
     5u /* requests a client has in flight at most: the window for duplicates                       \
@@ -21,11 +21,13 @@ struct producer_change {    /* what an accepted batch will do */
     struct producer_txn *txn;                    /* reserved for a marker */
     bool made, marker, commit;
     int32_t coordinator_epoch;
+    bool aborts; /* the transaction that was open: then this is its entry */
+    struct aborted_txn aborted;
 };
 
 /* Judges a batch that will get the offsets in h (base_offset set by the caller). */
 enum producer_verdict producer_check(struct log *l, const struct batch_header *h,
-                                     const uint8_t *batch, enum log_origin origin,
+                                     const uint8_t *batch, const struct log_append *a,
                                      struct producer_change *change);
 /* Takes the memory the change needs; false: none. After it apply or unreserve. */
 NODISCARD bool producer_reserve(struct log *l, const struct batch_header *h,

@@ -97,7 +97,8 @@ static void read_memory(struct log *l, struct log_read *r, int64_t end)
     for (uint32_t i = tail_search(&l->tail, r->offset); i < l->tail.count; i++) {
         const struct tail_entry *e = tail_at(&l->tail, i);
         uint32_t size = tail_size(e);
-        if (tail_header(e)->last_offset >= end || !read_fits(r, size))
+        int64_t last = tail_header(e)->last_offset;
+        if (last >= end || !read_fits(r, size))
             break;
         /* A batch is worth a copy only when it is small, or when its chunk must not be held. */
         bool copied = (pinned || size < READ_SMALL) && read_gather(l, r, tail_batch(e), size);
@@ -108,6 +109,7 @@ static void read_memory(struct log *l, struct log_read *r, int64_t end)
             block_retain(&e->chunk->block);
             read_lend(r, tail_batch(e), size, &e->chunk->block);
         }
+        r->next_offset = last + 1;
     }
     c->stats.memory_reads++;
 }
@@ -287,6 +289,7 @@ static void cold_deliver(struct cold_read *k, const struct cold_walk *w)
     struct read_hint *hint = read_hint(l, w->next_offset);
     *hint = (struct read_hint){l, w->next_offset, k->segment->base, k->position + w->at};
     read_lend(k->r, w->begin, w->size, k->block);
+    k->r->next_offset = w->next_offset;
     k->block = NULL; /* its reference went to the piece */
     cold_answer(k, KE_NONE);
 }
@@ -398,6 +401,7 @@ bool log_read(struct log *l, struct log_read *r)
     r->error = KE_NONE;
     r->scarce = false;
     r->pieces_count = r->bytes = 0;
+    r->next_offset = r->offset;
     r->high_watermark = l->high_watermark;
     r->last_stable_offset = log_last_stable_offset(l);
     r->start_offset = l->start_offset;

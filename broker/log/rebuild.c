@@ -69,13 +69,15 @@ int index_writer_add(struct index_writer *w, uint32_t position, uint32_t size, i
     return w->index_count == INDEX_WRITER_ENTRIES ? index_writer_flush(w) : 0;
 }
 
-static int rebuild_learn(struct log *l, const struct batch_header *h)
+static int rebuild_learn(struct log *l, const struct segment *s, const struct batch_header *h)
 {
     if (h->magic != 2)
         return 0;
     if (!epochs_reserve(l))
         return -ENOMEM;
     epochs_assign(l, h->leader_epoch, h->base_offset);
+    if (batch_has(h, BATCH_CONTROL)) /* of which some may be aborts */
+        l->aborted_from = MIN(l->aborted_from, s->base);
     return 0;
 }
 
@@ -118,7 +120,7 @@ int segment_rebuild(struct log *l, struct segment *s, bool *cut)
             s->first_timestamp = h.max_timestamp;
         error = index_writer_add(w, position, h.size, scan.next_offset - 1, h.max_timestamp);
         if (error == 0)
-            error = rebuild_learn(l, &h);
+            error = rebuild_learn(l, s, &h);
         position = scan.position;
     }
     if (error == 0 && scan.ended == SCAN_FAILED)

@@ -67,6 +67,8 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
         l->start_offset = MAX(l->start_offset, e->base_offset);
         return 0;
     }
+    if (e->type == WAL_ABORTED)
+        return replay_aborted(l, e, batch);
     if (e->last_offset < l->start_offset && l->start_offset > l->segments[0]->base)
         return 0; /* deleted since */
     if (e->base_offset < l->segments[0]->base && l->replay == NULL) {
@@ -105,7 +107,8 @@ static int log_recover_alone(struct log *l)
     bool unclean = d->had_wal || !l->core->config.clean_start;
     if (l->folder_new)
         return 0; /* made just now */
-    if (unclean && (l->cached || !d->had_wal) && l->segments[0]->created) {
+    bool scanned = unclean && (l->cached || !d->had_wal) && l->segments[0]->created;
+    if (scanned) {
         int error = replay_by_scan(l);
         if (error != 0)
             return error;
@@ -118,10 +121,11 @@ static int log_recover_alone(struct log *l)
         if (error != 0 && error != -ENOENT && error != -EILSEQ)
             return error;
     }
-    int error = log_load_producers(l, l->end_offset);
+    /* Aborted transactions of scanned segments are found anew: from before they began. */
+    int error = log_load_producers(l, MIN(l->end_offset, l->aborted_from));
     /* torc writes a snapshot before a WAL file with producers' batches goes; Kafka needs a scan. */
     int64_t known = MAX(l->snapshot_offset, l->start_offset);
-    if (error == 0 && !d->had_wal && known < l->end_offset)
+    if (error == 0 && (scanned || !d->had_wal) && known < l->end_offset)
         error = replay_producers(l, known);
     return error;
 }
@@ -160,6 +164,7 @@ static int recovery_settle_log(struct log *l)
         l->segments[i]->synced = true; /* the file system is, before anything relies on it */
     l->folder_dirty = false;           /* likewise */
     l->folder_new &= !l->changed;
+    l->aborted_from = 0;
     producers_high_watermark(l);
     log_begin_epoch(l);
     return error;

@@ -31,6 +31,7 @@
 #include "broker/log/rebuild.h"
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
+#include "broker/log/txn_index.h"
 
 #define WINDOWS      64u
 #define WINDOW_BYTES (64u << 10)
@@ -222,7 +223,8 @@ static int replay_begin(struct log *l, const struct wal_entry *e)
     }
     index_writer_begin(&r->indexes, l, l->segments[r->segment], &cursor);
     l->changed = true;
-    return 0;
+    l->aborted_from = r->next;
+    return txn_index_truncate(l, l->segments[r->segment], r->next);
 }
 
 /* The segment is complete at r->position. */
@@ -233,6 +235,8 @@ static int replay_close_segment(struct replays *rs, struct log *l, bool seal)
     int error = window_drop(rs, l);
     if (error == 0)
         error = index_writer_flush(&r->indexes);
+    if (error == 0)
+        error = txn_index_write(l, s, r->next);
     if (error == 0 && s->created) {
         l->size_bytes += r->position - MIN(s->size, r->position);
         s->size = s->written = MAX(s->size, r->position);
@@ -265,7 +269,7 @@ static int replay_next_segment(struct replays *rs, struct log *l, int64_t base)
     r->position = 0;
     index_cursor_init(&none);
     index_writer_begin(&r->indexes, l, l->segments[r->segment], &none);
-    return 0;
+    return txn_index_truncate(l, l->segments[r->segment], base);
 }
 
 static int replay_learn(struct log *l, const struct batch_header *h, const uint8_t *batch)
@@ -371,6 +375,24 @@ int replay_batch(struct replays *rs, struct log *l, const struct wal_entry *e, c
     return error != 0 ? error : replay_count(l, &h, batch);
 }
 
+int replay_aborted(struct log *l, const struct wal_entry *e, const uint8_t *bytes)
+{
+    struct wal_aborted told;
+    if (l->replay == NULL || e->last_offset >= l->replay->next)
+        return 0; /* its marker was not laid */
+    memcpy(&told, bytes, sizeof(told));
+    struct aborted_txn t = {.producer_id = told.producer_id,
+                            .first_offset = e->base_offset,
+                            .last_offset = e->last_offset,
+                            .stable_offset = told.stable_offset};
+    if (t.producer_id < 0 || t.first_offset < 0 || t.last_offset < t.first_offset)
+        return 0; /* not what anybody writes */
+    if (!txn_index_reserve(l))
+        return -ENOMEM;
+    txn_index_add(l, &t);
+    return 0;
+}
+
 /* What is sound behind the WAL's last batch stays, segment by segment. */
 static int replay_behind(struct replays *rs, struct log *l)
 {
@@ -428,6 +450,8 @@ int replay_producers(struct log *l, int64_t from)
         if (error == 0 && scan.ended == SCAN_FAILED)
             error = scan.error;
         scan_end(&scan);
+        if (error == 0)
+            error = txn_index_write(l, s, INT64_MAX); /* what was learned belongs here */
     }
     return error;
 }
@@ -444,6 +468,8 @@ int replay_by_scan(struct log *l)
         if (!s->created)
             continue;
         error = segment_rebuild(l, s, &cut);
+        if (error == 0)
+            error = txn_index_truncate(l, s, s->base); /* made anew with the producers */
         if (error == 0 && cut) {
             trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
                        "%s/%s: segment %" PRId64 " ends at byte %" PRIu32

@@ -12,6 +12,8 @@ void replays_free(struct replays *rs);
  * here. 0 or -errno. */
 NODISCARD int replay_batch(struct replays *rs, struct log *l, const struct wal_entry *e,
                            const uint8_t *batch);
+/* What the WAL says of an aborted transaction whose marker came just before. 0 or -errno. */
+NODISCARD int replay_aborted(struct log *l, const struct wal_entry *e, const uint8_t *bytes);
 /* After the last one: what is behind stays if it is sound, the rest is cut; the log's offsets are
  * set. Unless the WAL was not read as a whole: then it only frees. 0 or -errno. */
 NODISCARD int replay_end(struct replays *rs, struct log *l, bool whole);

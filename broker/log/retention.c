@@ -230,6 +230,7 @@ static bool log_tell_start(struct log *l, int64_t offset)
     wal_hold(w, l);
     log_move_start(l, offset);
     l->start_dirty = true;
+    log_moved(l); /* what is stable may have moved with it */
     return true;
 }
 

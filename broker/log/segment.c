@@ -23,7 +23,7 @@
 #include "broker/log/path.h"
 #include "broker/log/producer.h"
 
-const char *const segment_suffixes[SEGMENT_FILES] = {".log", ".index", ".timeindex"};
+const char *const segment_suffixes[SEGMENT_FILES] = {".log", ".index", ".timeindex", ".txnindex"};
 
 static bool segments_grow(struct log *l)
 {
@@ -52,6 +52,7 @@ struct segment *segment_add(struct log *l, int64_t base)
     s->base = base;
     s->first_timestamp = NO_TIMESTAMP;
     s->created_ms = io_wall_ms(l->core->io);
+    s->aborted_last = NO_OFFSET;
     int64_t jitter_max = MIN(t->segment_jitter_ms, t->segment_ms);
     if (jitter_max > 0)
         s->jitter_ms = (int64_t)(io_random(l->core->io) % (uint64_t)jitter_max);
@@ -211,7 +212,7 @@ static int files_make(struct log_core *c, struct segment *s)
     s->files = mem_alloc(c->mem, sizeof(*s->files));
     if (s->files == NULL)
         return -ENOMEM;
-    *s->files = (struct segment_files){.segment = s, .fd = {-1, -1, -1}};
+    *s->files = (struct segment_files){.segment = s, .fd = {-1, -1, -1, -1}};
     list_init(&s->files->lru);
     c->files_open++;
     return 0;

@@ -59,7 +59,14 @@ _Static_assert(sizeof(struct wal_group_header) == 64, "group header");
 enum wal_entry_type {
     WAL_BATCH = 1,
     WAL_LOG_START = 2, /* base_offset is the new log start offset; no bytes follow */
+    WAL_ABORTED = 3, /* base_offset is the first, last_offset the marker of an aborted transaction;
+                        struct wal_aborted follows. In the group of the marker, behind it */
 };
+
+struct wal_aborted {
+    int64_t producer_id, stable_offset;
+};
+_Static_assert(sizeof(struct wal_aborted) == 16, "WAL_ABORTED");
 
 enum wal_entry_flag {
     WAL_FIRST_IN_SEGMENT = 1, /* the batch begins a segment */
@@ -75,7 +82,7 @@ struct wal_entry {
     int32_t leader_epoch;
     int64_t base_offset, last_offset;
     uint32_t length;    /* of the batch */
-    uint32_t batch_crc; /* the batch's own */
+    uint32_t batch_crc; /* the batch's own; of WAL_ABORTED: CRC-32C of what follows */
     uint32_t position;  /* of the batch in its segment */
     uint32_t slot;      /* where the writer keeps the log in memory; means nothing when read */
 };

@@ -178,7 +178,8 @@ static bool entry_sound(const struct wal_entry *e, uint32_t room)
     return e->crc == crc32c(0, from,
                             offsetof(struct wal_entry, slot) - offsetof(struct wal_entry, type)) &&
            e->length <= room && wal_padded(e->length, WAL_ENTRY_ALIGN) <= room &&
-           (e->type == WAL_BATCH || (e->type == WAL_LOG_START && e->length == 0)) &&
+           (e->type == WAL_BATCH || (e->type == WAL_LOG_START && e->length == 0) ||
+            (e->type == WAL_ABORTED && e->length == sizeof(struct wal_aborted))) &&
            e->partition >= 0;
 }
 
@@ -196,6 +197,8 @@ static bool entries_sound(const uint8_t *group, const struct wal_group_header *h
             return false;
         if (e.type == WAL_BATCH && !batch_sound(&e, group + at))
             return false;
+        if (e.type == WAL_ABORTED && crc32c(0, group + at, e.length) != e.batch_crc)
+            return false;
         crc = crc32c(crc, &e.crc, sizeof(e.crc));
         at += wal_padded(e.length, WAL_ENTRY_ALIGN);
     }
@@ -212,7 +215,7 @@ static int entries_visit(struct wal_set *w, const uint8_t *group, const struct w
         struct wal_entry e;
         memcpy(&e, group + at, sizeof(e));
         at += (uint32_t)sizeof(e);
-        error = visit(context, &e, e.type == WAL_BATCH ? group + at : NULL);
+        error = visit(context, &e, e.length > 0 ? group + at : NULL);
         at += wal_padded(e.length, WAL_ENTRY_ALIGN);
     }
     w->result->groups++;

@@ -179,7 +179,9 @@ uint32_t log_rig_batch(struct log_rig *r, uint8_t *to, uint32_t room, struct bat
 {
     struct batch_builder b;
     struct batch_header h = batch_header_plain(0);
-    if (spec.idempotent) {
+    if (spec.transactional)
+        h.attributes |= BATCH_TRANSACTIONAL;
+    if (spec.idempotent || spec.transactional) {
         h.producer_id = spec.producer_id;
         h.producer_epoch = spec.producer_epoch;
         h.base_sequence = spec.base_sequence;
@@ -202,16 +204,22 @@ static void rig_append_done(struct log_append *a)
     mine->done++;
 }
 
-bool log_rig_append_bytes(struct log_rig *r, struct log *l, struct log_rig_append *a,
-                          uint8_t *bytes, uint32_t size)
+static bool rig_append(struct log *l, struct log_rig_append *a, uint8_t *bytes, uint32_t size,
+                       uint64_t guard)
 {
-    (void)r;
-    *a = (struct log_rig_append){0};
+    *a = (struct log_rig_append){.a.txn_guard = guard};
     a->a.records = bytes;
     a->a.records_size = size;
     a->a.produce_version = 9;
     a->a.done = rig_append_done;
     return log_append(l, &a->a);
+}
+
+bool log_rig_append_bytes(struct log_rig *r, struct log *l, struct log_rig_append *a,
+                          uint8_t *bytes, uint32_t size)
+{
+    (void)r;
+    return rig_append(l, a, bytes, size, 0);
 }
 
 bool log_rig_append(struct log_rig *r, struct log *l, struct log_rig_append *a,
@@ -220,7 +228,7 @@ bool log_rig_append(struct log_rig *r, struct log *l, struct log_rig_append *a,
     spec = spec_filled(spec);
     uint32_t room = 256 + spec.records * (spec.value_size + 32);
     uint8_t *bytes = malloc(room);
-    bool taken = log_rig_append_bytes(r, l, a, bytes, log_rig_batch(r, bytes, room, spec));
+    bool taken = rig_append(l, a, bytes, log_rig_batch(r, bytes, room, spec), spec.guard);
     memset(bytes, 0xee, room); /* it must not be looked at any more */
     free(bytes);
     return taken;
@@ -234,6 +242,25 @@ enum kafka_error log_rig_put(struct log_rig *r, struct log *l, struct batch_spec
     LOG_UNTIL(r, a.done > 0);
     cr_assert_eq(a.done, 1);
     return a.a.error;
+}
+
+enum kafka_error log_rig_mark(struct log_rig *r, struct log *l, struct marker_spec spec)
+{
+    uint8_t bytes[BATCH_MARKER_SIZE_MAX];
+    struct batch_header h = batch_header_plain(0);
+    h.producer_id = spec.producer_id;
+    h.producer_epoch = spec.producer_epoch;
+    struct log_rig_append m = {.a = {.records = bytes,
+                                     .origin = LOG_ORIGIN_COORDINATOR,
+                                     .transaction_version = spec.version,
+                                     .may_repeat = spec.may_repeat,
+                                     .done = rig_append_done}};
+    m.a.records_size = batch_build_marker(bytes, sizeof(bytes), &h, spec.commit,
+                                          spec.coordinator_epoch, io_wall_ms(r->io.io));
+    if (!log_append(l, &m.a))
+        return m.a.error;
+    LOG_UNTIL(r, m.done > 0);
+    return m.a.error;
 }
 
 static void rig_read_done(struct log_read *r)

@@ -69,6 +69,8 @@ struct batch_spec {
     int16_t producer_epoch;
     int32_t base_sequence;
     uint8_t fill;
+    bool transactional; /* and idempotent */
+    uint64_t guard;
 };
 #define BATCH_SPEC(...) ((struct batch_spec){__VA_ARGS__})
 
@@ -81,6 +83,17 @@ bool log_rig_append_bytes(struct log_rig *r, struct log *l, struct log_rig_appen
                           uint8_t *bytes, uint32_t size);
 /* Appends and waits; the error it ended with. */
 enum kafka_error log_rig_put(struct log_rig *r, struct log *l, struct batch_spec spec);
+
+/* The end of a transaction, appended and waited for; the error it ended with. */
+struct marker_spec {
+    int64_t producer_id;
+    int16_t producer_epoch;
+    int32_t coordinator_epoch;
+    bool commit, may_repeat;
+    int8_t version;
+};
+#define MARKER_SPEC(...) ((struct marker_spec){__VA_ARGS__})
+enum kafka_error log_rig_mark(struct log_rig *r, struct log *l, struct marker_spec spec);
 
 /* Reads from offset until `end`, checks that batches are whole, in order and of this fill (unless
  * 0), and returns the offset behind the last one. */

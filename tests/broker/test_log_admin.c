@@ -335,7 +335,7 @@ static void check_times(struct log *l, int64_t base)
     cr_assert_eq(log_find_time(l, base + 299 * 10 + 1, LOG_READ_END, &p), KE_NONE);
     cr_assert_eq(p.offset, -1);
     cr_assert_eq(p.timestamp, -1);
-    cr_assert_eq(log_find_max_time(l, &p), KE_NONE);
+    cr_assert_eq(log_find_max_time(l, LOG_READ_HIGH_WATERMARK, &p), KE_NONE);
     cr_assert_eq(p.offset, 299);
 }
 
