@@ -149,8 +149,23 @@ case("no features", "UpdateFeatures", "0-2", {"timeout_ms": 5000, "feature_updat
 case("telemetry", "GetTelemetrySubscriptions", 0, {"client_instance_id": bytes(16)})
 case("telemetry of an unknown client", "PushTelemetry", 0, {
     "client_instance_id": b"0123456789abcdef", "subscription_id": 5, "metrics": b""})
-case("acls", "DescribeAcls", "1-3", {"resource_type_filter": 2, "pattern_type_filter": 3,
-                                     "operation": 1, "permission_type": 1})
+ANY = {"resource_type_filter": 1, "pattern_type_filter": 1, "operation": 1, "permission_type": 1}
+ENTRY = {"resource_type": 2, "resource_name": "plain", "resource_pattern_type": 3, "operation": 3,
+         "principal": "User:a", "host": "*", "permission_type": 3}
+case("acls", "DescribeAcls", "1-3", ANY)
+case("acls of a topic", "DescribeAcls", "1-3", {**ANY, "resource_type_filter": 2,
+                                                "resource_name_filter": "plain"})
+for name in ANY:
+    for code in (0, 99):
+        case(f"acls, {name} {code}", "DescribeAcls", "1-3", {**ANY, name: code})
+case("two acls", "CreateAcls", "1-3", {"creations": [ENTRY, {**ENTRY, "operation": 4}]})
+case("no acls", "CreateAcls", "1-3", {"creations": []})
+case("an acl of nothing", "CreateAcls", "1-3", {"creations": [{**ENTRY, "resource_type": 0}]})
+case("all acls go", "DeleteAcls", "1-3", {"filters": [ANY, ANY]})
+case("no acls go", "DeleteAcls", "1-3", {"filters": []})
+case("an acl of a strange kind", "CreateAcls", "1-3", {"creations": [{**ENTRY, "operation": 99}]})
+case("acls of a strange kind go", "DeleteAcls", "1-3", {"filters": [{**ANY, "operation": 99}]})
+case("acls of nothing go", "DeleteAcls", "1-3", {"filters": [{**ANY, "permission_type": 0}]})
 case("quotas", "DescribeClientQuotas", "0-1", {"components": [], "strict": False})
 case("scram", "DescribeUserScramCredentials", 0, {"users": None})
 case("no handshake here", "SaslHandshake", "0-1", {"mechanism": "PLAIN"})
