@@ -1,9 +1,11 @@
 """Apache Kafka itself: its jars, its Java programs, and the schemas inside them.
 
 The jars come once through Maven, with whatever registry this machine's Maven is configured for, into
-${TORC_TEST_CACHE:-~/.cache/torc-test}/kafka-VERSION.
+${TORC_TEST_CACHE:-~/.cache/torc-test}, into a folder that is named by version and list of jars.
 """
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +14,7 @@ from pathlib import Path
 from .report import Skip
 
 VERSION = "4.3.1"
+OLD = ["2.8.2", "3.9.1"]
 TOP = Path(__file__).resolve().parent.parent.parent
 HERE = TOP / "tests/interop/kafka"
 CACHE = Path(os.environ.get("TORC_TEST_CACHE") or Path.home() / ".cache/torc-test")
@@ -22,7 +25,8 @@ FETCH_S = 300
 
 def jars():
     """The folder with Kafka's jars, filled on first use."""
-    folder = CACHE / f"kafka-{VERSION}"
+    listed = hashlib.sha256((HERE / "pom.xml").read_bytes()).hexdigest()[:8]
+    folder = CACHE / f"kafka-{VERSION}-{listed}"
     if folder.exists():
         return folder
     for command in ("java", "mvn"):
@@ -32,7 +36,8 @@ def jars():
     part = tempfile.mkdtemp(dir=CACHE, prefix="part-")
     print(f"      fetching Apache Kafka {VERSION} into {folder}", flush=True)
     task = subprocess.run(["mvn", "-q", "-B", "-f", HERE / "pom.xml", "dependency:copy-dependencies",
-                           f"-DoutputDirectory={part}", f"-Dkafka.version={VERSION}"],
+                           "dependency:copy", f"-DoutputDirectory={part}",
+                           f"-Dkafka.version={VERSION}"],
                           stdin=subprocess.DEVNULL, timeout=FETCH_S)
     if task.returncode == 0 and not folder.exists():
         os.rename(part, folder)
@@ -42,9 +47,20 @@ def jars():
     return folder
 
 
-def java(main, *args, heap="256M", level="WARN", classes=None, jvm=()):
+def class_path(version=VERSION):
+    """All of Kafka; of an older release its clients and tools, with this one's other libraries."""
+    folder = jars()
+    if version == VERSION:
+        return f"{folder}/*"
+    own = sorted(folder.glob(f"old/*-{version}.jar"))
+    rest = [jar for jar in sorted(folder.glob("*.jar"))
+            if not re.match(r"(kafka|connect|scala)[-_]", jar.name)]
+    return ":".join(map(str, own + rest))
+
+
+def java(main, *args, heap="256M", level="WARN", classes=None, jvm=(), version=VERSION):
     """The command line of a Java program with Kafka on its class path."""
-    path = f"{jars()}/*" + (f":{classes}" if classes else "")
+    path = class_path(version) + (f":{classes}" if classes else "")
     return ["java", f"-Xmx{heap}", *JVM, *jvm, f"-Dlog.level={level}",
             f"-Dlog4j2.configurationFile={HERE}/log4j2.properties", "-cp", path, main,
             *map(str, args)]
