@@ -122,14 +122,14 @@ static void show_group(const struct wal_walk *w, const struct wal_group_header *
                   "group %llu at %llu: generation %llu, first of write %llu, entries %u, "
                   "bytes %u, written %lld\n",
                   (unsigned long long)g->sequence, (unsigned long long)position,
-                  (unsigned long long)g->generation, (unsigned long long)g->first_of_write,
+                  (unsigned long long)g->generation, (unsigned long long)g->first_in_flight,
                   g->entries, g->used, (long long)g->wall_ms);
         return;
     }
     cli_json_open(w->c, NULL, '{');
     cli_json_integer(w->c, "sequence", (int64_t)g->sequence);
     cli_json_integer(w->c, "position", (int64_t)position);
-    cli_json_integer(w->c, "first_of_write", (int64_t)g->first_of_write);
+    cli_json_integer(w->c, "first_in_flight", (int64_t)g->first_in_flight);
     cli_json_integer(w->c, "entries_count", g->entries);
     cli_json_integer(w->c, "used", g->used);
     cli_json_integer(w->c, "wall_ms", g->wall_ms);

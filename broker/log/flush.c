@@ -816,11 +816,8 @@ static void flush_stop_end(struct log_core *c)
 void flush_everything(struct log_core *c)
 {
     for (uint32_t i = 0; i < c->dirs_count; i++) {
-        const struct wal *w = &c->dirs[i].wal;
-        if (w->state.now != WAL_IDLE && w->state.now != WAL_FAILED && w->state.now != WAL_CLOSED &&
-            w->state.now != WAL_STALLED)
-            return;
-        if (w->state.now == WAL_IDLE && wal_last_group(&c->dirs[i].wal) != NULL)
+        struct wal *w = &c->dirs[i].wal;
+        if (w->state.now == WAL_SERVING && wal_last_group(w) != NULL)
             return;
     }
     flush_settle(c); /* a stalled WAL goes on */

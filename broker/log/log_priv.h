@@ -18,7 +18,9 @@
 #define WAL_FILES_MAX    64u
 #define WAL_WRITE_GROUPS 8u           /* groups that may leave in one write */
 #define WAL_WRITE_BYTES  (2u << 20)   /* and how much, unless the first one alone is more */
-#define WAL_ZERO_AHEAD   (4u << 20)   /* between groups and zeroing: more than one write */
+#define WAL_WRITES_MAX   3u           /* in flight at once */
+#define WAL_FLYING_BYTES (2u << 20)   /* and how much, unless it is one write alone */
+#define WAL_ZERO_AHEAD   (4u << 20)   /* between groups and zeroing: more than is in flight */
 #define WAL_ZERO_BYTES   (256u << 10) /* piece of background zeroing */
 #define FLUSH_OPS_MAX    32u          /* logs being flushed at once */
 #define FLUSH_IOV_MAX    256u
@@ -201,7 +203,17 @@ struct wal_file {
     uint64_t zeroed;  /* bytes that are written extents, from the start */
 };
 
-enum wal_state { WAL_CLOSED, WAL_IDLE, WAL_WRITING, WAL_SYNCING, WAL_STALLED, WAL_FAILED };
+enum wal_state { WAL_CLOSED, WAL_SERVING, WAL_STALLED, WAL_FAILED };
+
+struct wal_write { /* one under way */
+    struct wal *wal;
+    struct io_rw rw;
+    struct iovec iov[WAL_WRITE_GROUPS + 1];
+    uint32_t expected; /* bytes */
+    uint32_t groups_count;
+    uint64_t first; /* sequence of its first group */
+    bool done;      /* but one before it is not */
+};
 
 struct wal {
     struct log_dir *dir;
@@ -217,11 +229,11 @@ struct wal {
     struct chunk *chunk; /* being filled */
     struct wal_group *open;
     struct list closed, flying;
-    struct list unsettled; /* struct log by settle_link, oldest serial first */
-    struct io_rw rw;
-    struct io_sync sync;
-    struct iovec iov[WAL_WRITE_GROUPS + 1];
-    uint32_t expected; /* bytes of the write under way */
+    struct list unsettled;                   /* struct log by settle_link, oldest serial first */
+    struct wal_write writes[WAL_WRITES_MAX]; /* ring: oldest at writes_head */
+    uint32_t writes_head, writes_count;
+    uint32_t flying_bytes;
+    struct io_sync sync; /* where writes are not direct: of the one write there is */
     uint8_t *header_block;
     struct io_rw zero_rw;
     struct iovec zero_iov;

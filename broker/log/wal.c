@@ -1,26 +1,30 @@
 /* The write-ahead log of one core in one log directory: how an append becomes durable.
  *
- *   wal_reserve/commit     wal_turn                 completion
+ *   wal_reserve/commit     wal_turn                 completions, in order
  *   open group ──────────▶ closed groups ─────────▶ flying groups ─────────▶ appends done
- *   (takes entries)        (wait their turn)        (one write)              logs' durable_end
- * moves
+ *   (takes entries)        (wait their turn)        (some writes)            durable_end moves
  *
  *   wal-C-0  │hdr│ group │ group │ ... │      files are written over in turn; the one that comes
  *   wal-C-1  │hdr│ group │ ...              ◀ next must first be "settled": every log with data in
  *   wal-C-2  │hdr│ older generation data      it has flushed and synced its segments (flush.c)
  *
- * Everything that came while a write was in flight leaves with the next one: group commit whose
- * cost is per core, not per partition. Files are made when the one before is half full, and zeroed
+ * Everything that came while WAL_WRITES_MAX writes were in flight leaves with the next one: group
+ * commit whose cost is per core, not per partition. With one write at a time an append would wait
+ * for half of the one before it too; a device takes a few at once in hardly more time than one.
+ * Files are made when the one before is half full, and zeroed
  * in the background, the current one well ahead of its groups, so that their extents are written
  * ones; before that they are only slower.
  *
  * Invariants
- *  1. One write at a time. Groups leave in the order they were opened, sequence ascending by one.
+ *  1. Groups leave in the order they were opened, sequence ascending by one. Writes end in any
+ *     order, but a group is done only when all before it are.
  *  2. A group lies in one chunk and in one file.
  *  3. A file is begun only with holders == 0, and it is the oldest one.
  *  4. A log with an unsettled entry in file serial s holds a serial <= s.
  *  5. The header block of a file leaves in the same write as its first group, so a file whose
- * header is lost holds nothing that was acknowledged.
+ *     header is lost holds nothing that was acknowledged.
+ *  6. A file is begun when nothing of the one before is in flight: damage at the end of a file
+ *     that has a successor is rot, not a torn tail.
  *
  * Failure: a failed write or sync fails the directory, once, for good (dir_fail). No space for a
  * new file: the files that are there go on in turn; with one alone, appends wait (and then are
@@ -37,13 +41,11 @@
 
 static const struct state_table wal_states = {
     .name = "wal",
-    .names = (const char *const[]){"closed", "idle", "writing", "syncing", "stalled", "failed"},
-    .states_count = 6,
-    .allowed = {[WAL_CLOSED] = 1u << WAL_IDLE | 1u << WAL_FAILED,
-                [WAL_IDLE] = 1u << WAL_WRITING | 1u << WAL_STALLED | 1u << WAL_FAILED,
-                [WAL_WRITING] = 1u << WAL_IDLE | 1u << WAL_SYNCING | 1u << WAL_FAILED,
-                [WAL_SYNCING] = 1u << WAL_IDLE | 1u << WAL_FAILED,
-                [WAL_STALLED] = 1u << WAL_WRITING | 1u << WAL_FAILED,
+    .names = (const char *const[]){"closed", "serving", "stalled", "failed"},
+    .states_count = 4,
+    .allowed = {[WAL_CLOSED] = 1u << WAL_SERVING | 1u << WAL_FAILED,
+                [WAL_SERVING] = 1u << WAL_STALLED | 1u << WAL_FAILED,
+                [WAL_STALLED] = 1u << WAL_SERVING | 1u << WAL_FAILED,
                 [WAL_FAILED] = 0},
 };
 
@@ -81,7 +83,10 @@ int wal_init(struct wal *w, struct log_dir *d)
     list_init(&w->unsettled);
     for (uint32_t i = 0; i < WAL_FILES_MAX; i++)
         w->files[i] = (struct wal_file){.fd = -1, .number = i};
-    op_init(&w->rw.op, wal_written);
+    for (uint32_t i = 0; i < WAL_WRITES_MAX; i++) {
+        w->writes[i].wal = w;
+        op_init(&w->writes[i].rw.op, wal_written);
+    }
     op_init(&w->sync.op, wal_synced);
     op_init(&w->zero_rw.op, wal_zeroed);
     w->header_block = mem_pages(d->core->mem, WAL_BLOCK);
@@ -96,9 +101,18 @@ static void wal_drop_zero_block(struct wal *w)
     w->zero_block = NULL;
 }
 
+/* The kernel reads memory of flying groups. */
+static bool wal_flies(const struct wal *w)
+{
+    for (uint32_t i = 0; i < WAL_WRITES_MAX; i++)
+        if (w->writes[i].rw.op.armed)
+            return true;
+    return w->sync.op.armed;
+}
+
 bool wal_busy(const struct wal *w)
 {
-    return w->rw.op.armed || w->sync.op.armed || w->zero_rw.op.armed;
+    return wal_flies(w) || w->zero_rw.op.armed;
 }
 
 static void wal_drop_groups(struct wal *w, struct list *groups)
@@ -112,7 +126,7 @@ void wal_free(struct wal *w)
 {
     if (w->dir == NULL)
         return;
-    assert(!w->rw.op.armed && !w->sync.op.armed);
+    assert(!wal_flies(w));
     wal_drop_groups(w, &w->closed);
     wal_drop_groups(w, &w->flying);
     if (w->open != NULL)
@@ -221,13 +235,13 @@ int wal_begin(struct wal *w, uint64_t generation)
     wal_fill_header(w, 1, false);
     error = wal_write_header(w);
     if (error == 0)
-        state_move(&w->state, &wal_states, WAL_IDLE);
+        state_move(&w->state, &wal_states, WAL_SERVING);
     return error;
 }
 
 int wal_end(struct wal *w)
 {
-    assert(w->state.now == WAL_IDLE);
+    assert(w->state.now == WAL_SERVING);
     assert(wal_last_group(w) == NULL);
     wal_fill_header(w, w->sequence + 1, true);
     return wal_write_header(w);
@@ -469,13 +483,13 @@ static bool wal_next_file(struct wal *w)
     return true;
 }
 
-static void wal_seal_group(struct wal *w, struct wal_group *g, uint64_t first_of_write)
+static void wal_seal_group(struct wal *w, struct wal_group *g, uint64_t first_in_flight)
 {
     struct wal_group_header *h = (void *)(g->chunk->block.data + g->start);
     assert(h->magic == WAL_GROUP_MAGIC);
     h->generation = w->generation;
     h->sequence = ++w->sequence;
-    h->first_of_write = first_of_write;
+    h->first_in_flight = first_in_flight;
     h->wall_ms = io_wall_ms(wal_core(w)->io);
     h->previous_crc = w->crc;
     h->crc = crc32c(0, h, offsetof(struct wal_group_header, crc));
@@ -494,48 +508,67 @@ static uint64_t wal_write_limit(const struct wal *w)
     return zeroing ? w->zero_from : wal_file_bytes(w);
 }
 
+/* May a write that begins with so many bytes leave now, beside those in flight? Turns to the next
+ * file if it must; stalls if that is not free. */
+static bool wal_may_write(struct wal *w, uint32_t length)
+{
+    uint32_t writes_max = w->direct ? WAL_WRITES_MAX : 1; /* a sync is for one */
+    if (w->writes_count >= writes_max)
+        return false;
+    if (w->writes_count > 0 && w->flying_bytes + length > WAL_FLYING_BYTES)
+        return false;
+    if (w->position + length > wal_file_bytes(w)) {
+        if (w->writes_count > 0) /* invariant 6 */
+            return false;
+        if (!wal_next_file(w)) {
+            if (w->state.now != WAL_STALLED)
+                state_move(&w->state, &wal_states, WAL_STALLED);
+            return false;
+        }
+    }
+    return w->position + length <= wal_write_limit(w); /* if not: when that zero is written */
+}
+
 static void wal_write(struct wal *w)
 {
     struct log_core *c = wal_core(w);
-    struct wal_group *first = container_of(list_first(&w->closed), struct wal_group, link);
-    if (w->position + group_length(first) > wal_file_bytes(w) && !wal_next_file(w)) {
-        if (w->state.now != WAL_STALLED)
-            state_move(&w->state, &wal_states, WAL_STALLED);
-        return;
-    }
     uint64_t limit = wal_write_limit(w);
-    if (w->position + group_length(first) > limit)
-        return; /* when that zero is written: soon */
+    struct wal_write *x = &w->writes[(w->writes_head + w->writes_count) % WAL_WRITES_MAX];
+    assert(!x->rw.op.armed && !x->done);
     uint32_t iov_count = 0;
-    w->rw.offset = w->position;
-    w->expected = 0;
+    x->rw.offset = w->position;
+    x->expected = x->groups_count = 0;
+    x->first = w->sequence + 1;
     if (w->position == 0) { /* invariant 5 */
-        wal_fill_header(w, w->sequence + 1, false);
-        w->iov[iov_count++] = (struct iovec){w->header_block, WAL_BLOCK};
-        w->position = w->expected = WAL_BLOCK;
+        wal_fill_header(w, x->first, false);
+        x->iov[iov_count++] = (struct iovec){w->header_block, WAL_BLOCK};
+        w->position = x->expected = WAL_BLOCK;
     }
-    uint64_t first_of_write = w->sequence + 1;
+    uint64_t first_in_flight = w->writes_count > 0 ? w->writes[w->writes_head].first : x->first;
     for (uint32_t i = 0; i < WAL_WRITE_GROUPS && !list_empty(&w->closed); i++) {
         struct wal_group *g = container_of(list_first(&w->closed), struct wal_group, link);
         uint32_t length = group_length(g);
-        if (i > 0 &&
-            (w->expected + length > WAL_WRITE_BYTES || w->position + length > wal_file_bytes(w)))
+        if (i > 0 && (x->expected + length > WAL_WRITE_BYTES || w->position + length > limit))
             break;
-        wal_seal_group(w, g, first_of_write);
+        wal_seal_group(w, g, first_in_flight);
         list_remove(&g->link);
         list_push_back(&w->flying, &g->link);
-        w->iov[iov_count++] = (struct iovec){g->chunk->block.data + g->start, length};
+        x->iov[iov_count++] = (struct iovec){g->chunk->block.data + g->start, length};
+        x->groups_count++;
         w->position += length;
-        w->expected += length;
+        x->expected += length;
     }
-    state_move(&w->state, &wal_states, WAL_WRITING);
-    w->rw.fd = w->files[w->current].fd;
-    w->rw.iov = w->iov;
-    w->rw.iov_count = iov_count;
-    w->rw.flags = w->direct ? IO_DSYNC : 0;
+    if (w->state.now == WAL_STALLED)
+        state_move(&w->state, &wal_states, WAL_SERVING);
+    w->writes_count++;
+    w->flying_bytes += x->expected;
+    x->rw.fd = w->files[w->current].fd;
+    x->rw.iov = x->iov;
+    x->rw.iov_count = iov_count;
+    x->rw.flags = w->direct ? IO_DSYNC : 0;
     c->stats.wal_writes++;
-    c->stats.wal_bytes += w->expected;
-    io_write(c->io, &w->rw);
+    c->stats.wal_bytes += x->expected;
+    io_write(c->io, &x->rw);
 }
 
 /* The append's batch is durable: so are those of its log before it. */
@@ -565,12 +598,21 @@ static void wal_group_done(struct wal *w, struct wal_group *g)
     pool_release(&wal_core(w)->groups, g);
 }
 
-static void wal_complete(struct wal *w)
+/* A write is done: its groups are, and those of done writes behind it, if all before are. */
+static void wal_complete(struct wal *w, struct wal_write *done)
 {
-    struct list *l;
-    state_move(&w->state, &wal_states, WAL_IDLE);
-    while ((l = list_pop_front(&w->flying)) != NULL)
-        wal_group_done(w, container_of(l, struct wal_group, link));
+    assert(!done->done && w->writes_count > 0);
+    done->done = true;
+    while (w->writes_count > 0 && w->writes[w->writes_head].done) {
+        struct wal_write *x = &w->writes[w->writes_head];
+        for (uint32_t i = 0; i < x->groups_count; i++)
+            wal_group_done(w, container_of(list_pop_front(&w->flying), struct wal_group, link));
+        x->done = false;
+        w->flying_bytes -= x->expected;
+        w->writes_head = (w->writes_head + 1) % WAL_WRITES_MAX;
+        w->writes_count--;
+    }
+    assert(w->writes_count > 0 || (w->flying_bytes == 0 && list_empty(&w->flying)));
 }
 
 /* Nothing of these groups is promised any more; their memory is ours again. */
@@ -602,8 +644,8 @@ void wal_fail(struct wal *w)
         pool_release(&wal_core(w)->groups, w->open);
     w->open = NULL;
     wal_refuse(w, &w->closed);
-    if (!w->rw.op.armed && !w->sync.op.armed)
-        wal_refuse(w, &w->flying); /* else the kernel reads them: at its completion */
+    if (!wal_flies(w))
+        wal_refuse(w, &w->flying); /* else the kernel reads them: at the last completion */
 }
 
 static void group_refuse_log(struct wal_group *g, struct log *l, enum kafka_error error)
@@ -636,50 +678,63 @@ void wal_refuse_log(struct wal *w, struct log *l, enum kafka_error error)
     group_refuse_log(container_of(at, struct wal_group, link), l, error);
 }
 
+/* Nothing is promised any more; the last completion gives the memory back. */
+static bool wal_over(struct wal *w)
+{
+    if (w->state.now != WAL_FAILED && wal_core(w)->phase.now != PHASE_STOPPED)
+        return false;
+    if (!wal_flies(w))
+        wal_refuse(w, &w->flying);
+    return true;
+}
+
 static void wal_synced(struct op *op)
 {
     struct wal *w = container_of(op, struct wal, sync.op);
-    if (w->state.now == WAL_FAILED || wal_core(w)->phase.now == PHASE_STOPPED)
-        wal_refuse(w, &w->flying);
-    else if (op->result < 0)
+    if (wal_over(w))
+        return;
+    if (op->result < 0)
         dir_fail(w->dir, op->result, "syncing the WAL");
     else
-        wal_complete(w);
+        wal_complete(w, &w->writes[w->writes_head]);
 }
 
 static void wal_written(struct op *op)
 {
-    struct wal *w = container_of(op, struct wal, rw.op);
-    if (w->state.now == WAL_FAILED || wal_core(w)->phase.now == PHASE_STOPPED) {
-        wal_refuse(w, &w->flying);
+    struct wal_write *x = container_of(op, struct wal_write, rw.op);
+    struct wal *w = x->wal;
+    if (wal_over(w))
         return;
-    }
-    assert(w->state.now == WAL_WRITING);
-    if (op->result < 0 || (uint32_t)op->result != w->expected) {
+    assert(w->state.now == WAL_SERVING);
+    if (op->result < 0 || (uint32_t)op->result != x->expected) {
         dir_fail(w->dir, op->result < 0 ? op->result : -EIO, "writing the WAL");
         return;
     }
     if (w->direct) {
-        wal_complete(w);
+        wal_complete(w, x);
         return;
     }
-    state_move(&w->state, &wal_states, WAL_SYNCING);
+    assert(w->writes_count == 1);
     w->sync.fd = w->files[w->current].fd;
     io_sync(wal_core(w)->io, &w->sync);
 }
 
 void wal_turn(struct wal *w)
 {
-    if (w->state.now != WAL_IDLE && w->state.now != WAL_STALLED)
+    if (w->state.now != WAL_SERVING && w->state.now != WAL_STALLED)
         return;
-    assert(!w->rw.op.armed && !w->sync.op.armed);
-    bool waiting = w->open != NULL && w->open->entries > 0;
-    /* A stalled WAL gathers in the open group instead of making many small ones. */
-    if (waiting && (w->state.now == WAL_IDLE || list_empty(&w->closed)))
-        wal_close_group(w);
     wal_prepare(w);
-    if (w->state.now != WAL_FAILED && !list_empty(&w->closed))
+    const struct wal_group *first = w->open != NULL && w->open->entries > 0 ? w->open : NULL;
+    if (!list_empty(&w->closed))
+        first = container_of(list_first(&w->closed), struct wal_group, link);
+    if (w->state.now == WAL_FAILED || first == NULL)
+        return;
+    /* What cannot leave now gathers in the open group instead of making many small ones. */
+    if (wal_may_write(w, group_length(first))) {
+        if (w->open != NULL && w->open->entries > 0)
+            wal_close_group(w);
         wal_write(w);
+    }
     if (w->state.now == WAL_STALLED)
         wal_prepare(w);
 }

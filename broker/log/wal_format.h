@@ -11,7 +11,8 @@
  * previous_crc, every group before it in this generation. An entry's checksum covers its header,
  * which holds the batch's own CRC-32C, so each byte of a batch is covered without being read twice.
  * Generation and sequence say which groups follow each other when files are written over in turn;
- * first_of_write says which groups left in one write, and so may be torn together. */
+ * first_in_flight says which groups were still being written when this one left, so may be torn or
+ * lost while this one is whole: all before them were durable. */
 #ifndef BROKER_LOG_WAL_FORMAT_H
 #define BROKER_LOG_WAL_FORMAT_H
 
@@ -45,7 +46,7 @@ _Static_assert(sizeof(struct wal_file_header) == 56, "file header");
 struct wal_group_header {
     uint32_t magic, version;
     uint64_t generation, sequence;
-    uint64_t first_of_write;
+    uint64_t first_in_flight;
     int64_t wall_ms;
     uint32_t length; /* with padding: multiple of 4096 */
     uint32_t used;   /* header and entries */

@@ -7,9 +7,10 @@
  * A group counts when its header, every entry header, every batch and the chain to the group before
  * agree. Where that ends is one of
  *   end         nothing of this generation follows: the last write was whole
- *   torn tail   a group of the last write is damaged; it was never acknowledged, so it is cut
- *   rot         a group of a LATER write is there behind the damage: what is damaged was durable
- *               once. Reading goes on behind it, and the logs will show by their offsets who lost.
+ *   torn tail   a group of the last writes is damaged; it was never acknowledged, so it is cut,
+ *               and with it what was in flight behind it, be it whole: nothing of that was either
+ *   rot         behind the damage is a group that left when what is damaged was durable. Reading
+ *               goes on behind it, and the logs will show by their offsets who lost.
  *
  * Whose files: when the number of cores is what it was, a core reads its own. Otherwise partitions
  * have moved, and every core reads all and takes what belongs to its logs.
@@ -25,8 +26,8 @@
 #include "core/crc32c.h"
 
 #define WINDOW_BYTES (4u << 20)
-/* How far behind damage a later write is looked for: the damaged write, and then some. */
-#define LOOK_BYTES (2 * WAL_WRITE_BYTES + 2 * CHUNK_BYTES)
+/* How far behind damage a later write is looked for: what may be in flight, and then some. */
+#define LOOK_BYTES (2 * WAL_FLYING_BYTES + 2 * WAL_WRITE_BYTES + 2 * CHUNK_BYTES)
 
 struct wal_set { /* one writer core's newest generation, as it is walked */
     struct log_dir *dir;
@@ -160,7 +161,7 @@ static bool header_sound(const struct wal_set *w, const struct wal_group_header 
            h->generation == w->files[0]->header.generation &&
            h->crc == crc32c(0, h, offsetof(struct wal_group_header, crc)) &&
            h->length % WAL_BLOCK == 0 && h->used <= h->length && h->used >= sizeof(*h) &&
-           h->first_of_write <= h->sequence;
+           h->first_in_flight <= h->sequence;
 }
 
 static bool batch_sound(const struct wal_entry *e, const uint8_t *batch)
@@ -239,7 +240,7 @@ static const uint8_t *set_group(struct wal_set *w, struct wal_group_header *h, i
 
 /* ---- where it ends --------------------------------------------------------------------------- */
 
-/* Is there, behind damage, a group of a later write in this file? Then reading goes on there. */
+/* Is there, behind damage, a group in this file that left later? Then reading goes on there. */
 static bool set_look_ahead(struct wal_set *w, int *error)
 {
     uint64_t end = MIN(w->position + LOOK_BYTES, w->files[w->at_file]->header.file_bytes);
@@ -252,7 +253,7 @@ static bool set_look_ahead(struct wal_set *w, int *error)
         memcpy(&h, bytes, sizeof(h));
         torn |= h.magic == WAL_GROUP_MAGIC && h.generation == w->files[0]->header.generation &&
                 h.sequence >= w->sequence;
-        if (!header_sound(w, &h) || h.first_of_write <= w->sequence)
+        if (!header_sound(w, &h) || h.first_in_flight <= w->sequence)
             continue;
         w->position = at;
         w->sequence = h.sequence;

@@ -211,6 +211,54 @@ Test(log_recovery, cuts_a_torn_group_at_every_sector)
     log_rig_end(&r);
 }
 
+/* Three groups that were in flight together: what was lost of one takes those behind it along, and
+ * none of them was acknowledged before it. */
+Test(log_recovery, cuts_at_the_first_write_that_was_lost_of_those_in_flight)
+{
+    struct log_rig r;
+    struct log *l[1];
+    struct log_core_stats began, flying;
+    struct log_rig_append a[3];
+    log_rig_start(&r);
+    reopen(&r, l, 1, NULL);
+    size_t size = r.config.wal_file_bytes;
+    uint8_t *before = malloc(size), *after = malloc(size), *torn = malloc(size);
+    cr_assert_eq(log_rig_put(&r, l[0], BATCH_SPEC(0)), KE_NONE);
+    copy_file(&r, "wal-0-0.torc", before, size, false);
+    log_core_stats(r.core, &began);
+    for (uint32_t i = 0; i < 3; i++) {
+        cr_assert(log_rig_append(&r, l[0], &a[i], BATCH_SPEC(.fill = 7)));
+        log_core_turn(r.core); /* begins a write; nothing is polled, so none ends */
+    }
+    log_core_stats(r.core, &flying);
+    cr_assert_eq(flying.wal_writes - began.wal_writes, 3); /* needs O_DIRECT, which /tmp has */
+    LOG_UNTIL(&r, a[2].done > 0);
+    cr_assert_eq(a[0].done, 1);
+    cr_assert_eq(a[1].done, 1);
+    copy_file(&r, "wal-0-0.torc", after, size, false);
+    log_rig_kill(&r);
+    uint32_t groups = 0;
+    for (size_t at = 0; at < size; at += 4096) {
+        if (memcmp(before + at, after + at, 4096) == 0)
+            continue;
+        memcpy(torn, after, size);
+        memcpy(torn + at, before + at, 4096);
+        char path[300];
+        path_of(&r, path, "t1-0/00000000000000000000.log");
+        unlink(path);
+        copy_file(&r, "wal-0-0.torc", torn, size, true);
+        reopen(&r, l, 1, NULL);
+        cr_assert_eq(log_status(l[0]), KE_NONE);
+        cr_assert_eq(log_end_offset(l[0]), 1 + groups);
+        log_rig_kill(&r);
+        groups++;
+    }
+    cr_assert_eq(groups, 3);
+    cr_assert(!log_rig_traced(&r, "rot"));
+    free(before), free(after), free(torn);
+    log_rig_end(&r);
+}
+
 Test(log_recovery, tells_rot_in_the_middle_of_the_wal_from_a_torn_tail)
 {
     struct log_rig r;
