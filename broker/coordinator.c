@@ -14,11 +14,12 @@
  *  1. Batches are appended in the order in which they were made, and answers leave in that order.
  *  2. While a batch waits for room in the log, no call is stepped; timers still are: their records
  *     queue up behind it.
- *  3. A coordinator is freed when nothing of it is in the log's hands: appends, the read.
+ *  3. A coordinator is freed when nothing of it is in the log's hands (appends, the read), nor lent
+ *     to others.
  *  4. One partition of a core is loaded at a time, a piece per turn: the others are served.
  *
  * What a shard is, and how it is asked, loaded and closed, says its struct coordinator_kind
- * (coordinator_groups.c).
+ * (coordinator_groups.c, coordinator_txns.c).
  *
  * Failure modes: an append that fails means that memory and disk differ. The shard is dropped and
  * everybody is sent to look for another coordinator (NOT_COORDINATOR); after a restart the log
@@ -63,6 +64,7 @@ struct coordinator_batch {
 
 static const struct coordinator_kind *const kinds[COORDINATOR_TOPICS] = {
     [COORDINATOR_GROUPS] = &coordinator_groups,
+    [COORDINATOR_TXNS] = &coordinator_txns,
 };
 
 static void coordinator_fail(struct coordinator *c, const char *why);
@@ -166,27 +168,32 @@ static void batch_free(struct coordinator_batch *b)
 /* Invariant 3. */
 static void coordinator_maybe_free(struct coordinator *c)
 {
-    if (c->state.now != COORDINATOR_GONE || c->started_count > 0 || c->reading)
+    if (c->state.now != COORDINATOR_GONE || c->started_count > 0 || c->reading || c->lent > 0)
         return;
     assert(list_empty(&c->batches) && list_empty(&c->held));
     list_remove(&c->link);
     mem_free(&c->core->mem, c, sizeof(*c));
 }
 
+void coordinator_return(struct coordinator *c)
+{
+    assert(c->lent > 0);
+    c->lent--;
+    coordinator_maybe_free(c);
+}
+
 static void answers_refuse(struct coordinator *c, struct list *answers, enum kafka_error error)
 {
     struct list *l;
-    while ((l = list_pop_front(answers)) != NULL) {
-        c->kind->refuse(l, error);
-        c->kind->answered(l);
-    }
+    while ((l = list_pop_front(answers)) != NULL)
+        c->kind->refuse(c, l, error);
 }
 
 static void answers_leave(struct coordinator *c, struct list *answers)
 {
     struct list *l;
     while ((l = list_pop_front(answers)) != NULL)
-        c->kind->answered(l);
+        c->kind->answered(c, l);
 }
 
 static void marker_answer(struct coordinator_batch *b, enum kafka_error error)
@@ -452,8 +459,7 @@ void coordinator_take(struct coordinator *c, const struct coordinator_kind *kind
 {
     enum kafka_error error = coordinator_says(c);
     if (error != KE_NONE) {
-        kind->refuse(call, error);
-        kind->answered(call);
+        kind->refuse(c, call, error);
         return;
     }
     list_init(call);
@@ -691,5 +697,6 @@ void coordinators_stats(const struct data_core *core, struct coordinators_stats 
         stats->loading += c->state.now == COORDINATOR_LOADING;
         stats->failed += c->state.now == COORDINATOR_FAILED;
         stats->groups += c->kind == &coordinator_groups ? c->groups.groups.count : 0;
+        stats->transactional_ids += c->kind == &coordinator_txns ? c->txns.txns.count : 0;
     }
 }

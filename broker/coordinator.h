@@ -1,11 +1,13 @@
-/* struct coordinators: the group coordinators of one data core. A partition of __consumer_offsets
- * has its groups (broker/group) on the core that owns it: loaded from its log, changed by calls and
- * timers, kept by appending what they say to the same log. Owner core only. */
+/* struct coordinators: the coordinators of one data core. A partition of __consumer_offsets has its
+ * groups (broker/group), one of __transaction_state its transactions (broker/txn), on the core that
+ * owns it: loaded from its log, changed by calls and timers, kept by appending what they say to the
+ * same log. Owner core only. */
 #ifndef BROKER_COORDINATOR_H
 #define BROKER_COORDINATOR_H
 
 #include "broker/group/group.h"
 #include "broker/quorum/image.h"
+#include "broker/txn/txn.h"
 
 struct coordinators;
 struct data_core;
@@ -25,6 +27,11 @@ void coordinators_list(struct data_core *core, struct group_call *call);
 /* Who asked is gone. */
 void coordinator_abandon(struct data_core *core, struct uuid topic_id, int32_t partition,
                          struct group_call *call);
+/* The call is answered by call->answered: later, never inside. */
+void coordinator_txn_call(struct data_core *core, struct uuid topic_id, int32_t partition,
+                          struct txn_call *call);
+/* TXN_LIST, over all of this core's. The response is set up by the caller. */
+void coordinators_list_txns(struct data_core *core, struct txn_call *call);
 /* The end of a transaction in a partition of groups: appended in order with what the groups append,
  * then txn_marker_answered. false: it is not a partition of groups. */
 struct txn_marker;
@@ -33,7 +40,7 @@ NODISCARD bool coordinator_takes_marker(struct data_core *core, struct txn_marke
 void group_call_answered(struct group_call *call);
 
 struct coordinators_stats {
-    uint64_t groups, loaded, loading, failed, appended_batches, appended_records;
+    uint64_t groups, transactional_ids, loaded, loading, failed, appended_batches, appended_records;
 };
 void coordinators_stats(const struct data_core *core, struct coordinators_stats *stats);
 

@@ -69,13 +69,16 @@ static void groups_close(struct coordinator *c, enum kafka_error error)
     group_shard_close(&c->groups, error);
 }
 
-static void groups_refuse(struct list *call, enum kafka_error error)
+static void groups_refuse(struct coordinator *c, struct list *call, enum kafka_error error)
 {
+    (void)c; /* may be NULL: nobody is there */
     group_call_refuse(container_of(call, struct group_call, link), error);
+    group_call_answered(container_of(call, struct group_call, link));
 }
 
-static void groups_answered(struct list *call)
+static void groups_answered(struct coordinator *c, struct list *call)
 {
+    (void)c;
     group_call_answered(container_of(call, struct group_call, link));
 }
 

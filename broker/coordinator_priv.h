@@ -14,7 +14,7 @@ enum coordinator_state {
     COORDINATOR_STATES
 };
 
-enum coordinator_topic { COORDINATOR_GROUPS, COORDINATOR_TOPICS };
+enum coordinator_topic { COORDINATOR_GROUPS, COORDINATOR_TXNS, COORDINATOR_TOPICS };
 
 struct coordinator {
     const struct coordinator_kind *kind;
@@ -35,8 +35,14 @@ struct coordinator {
     struct log_read read;
     bool reading;
     int64_t load_at, load_end;
+    uint32_t lent; /* what else is under way for it: coordinator_return */
     union {
         struct group_shard groups;
+        struct {
+            struct txn_shard txns;
+            struct list unsaid; /* struct txn: whose markers could not all be written */
+            struct timer say;   /* tries them again */
+        };
     };
 };
 
@@ -55,8 +61,9 @@ struct coordinator_kind {
     void (*topic_deleted)(struct coordinator *c, struct wire_string topic);
     /* Everybody who is held is refused into update.answered, and everything is freed. */
     void (*close)(struct coordinator *c, enum kafka_error error);
-    void (*refuse)(struct list *call, enum kafka_error error);
-    void (*answered)(struct list *call); /* what it tells is durable */
+    /* Each is the last that is done with a call here. */
+    void (*refuse)(struct coordinator *c, struct list *call, enum kafka_error error);
+    void (*answered)(struct coordinator *c, struct list *call); /* what it tells is durable */
 };
 
 struct coordinators {
@@ -67,7 +74,7 @@ struct coordinators {
     uint64_t appended_batches, appended_records;
 };
 
-extern const struct coordinator_kind coordinator_groups;
+extern const struct coordinator_kind coordinator_groups, coordinator_txns;
 
 /* NULL: not here. */
 struct coordinator *coordinator_find(const struct data_core *core, enum coordinator_topic topic,
@@ -77,6 +84,7 @@ enum kafka_error coordinator_says(const struct coordinator *c);
 /* A call for it: stepped, held or refused; answered later or refused now. */
 void coordinator_take(struct coordinator *c, const struct coordinator_kind *kind,
                       struct list *call);
+void coordinator_return(struct coordinator *c); /* one of c->lent; c may be freed */
 /* A step has been made: what it has left in update goes its way. */
 void coordinator_drain(struct coordinator *c);
 static inline bool coordinator_is(const struct coordinator *c, enum coordinator_state state)

@@ -1,5 +1,8 @@
 /* How a participant's question reaches the coordinator of its transaction, and comes back.
  *
+ * Clients of transaction version 2 have their partitions added with their data (Produce 12,
+ * TxnOffsetCommit 5).
+ *
  * Invariants: an ask is touched by one core at a time, who has the letter; done never runs inside
  * txn_ask_send, also when there is nobody to ask.
  *
@@ -7,9 +10,12 @@
  * NOT_COORDINATOR, which every client asks again for. */
 #include "broker/txn_ask.h"
 
+#include "broker/coordinator.h"
 #include "broker/data_core.h"
 #include "broker/group/group.h"
 #include "broker/step.h"
+
+#define TXN_VERSION_OF_ADD 2
 
 int32_t txn_partition(struct wire_string transactional_id, uint32_t partitions_count)
 {
@@ -25,7 +31,6 @@ void txn_ask_send(struct data_core *home, struct txn_ask *a)
     struct core_id owner = home->id;
     a->home = home;
     a->coordinator = -1;
-    list_init(&a->link);
     if (t != NULL && t->partitions_count > 0) {
         a->coordinator_topic_id = t->id;
         a->coordinator = txn_partition(a->transactional_id, t->partitions_count);
@@ -39,7 +44,6 @@ void txn_ask_send(struct data_core *home, struct txn_ask *a)
 void txn_ask_answer(struct data_core *owner, struct txn_ask *a)
 {
     assert(core_same(core_self(), owner->id));
-    assert(list_empty(&a->link));
     a->msg.kind = MSG_TXN_HOME;
     mail_send(&owner->mail, a->msg.home, &a->msg);
 }
@@ -68,8 +72,27 @@ void txn_ask_home(struct data_core *core, struct msg *msg)
     a->done(a);
 }
 
-/* This broker coordinates no transactions. */
+static void ask_answered(struct txn_call *call)
+{
+    struct txn_ask *a = container_of(call, struct txn_ask, call);
+    txn_ask_answer(a->owner, a);
+}
+
 void txn_ask_serve(struct data_core *owner, struct txn_ask *a)
 {
-    txn_ask_refuse(owner, a, KE_COORDINATOR_NOT_AVAILABLE);
+    a->owner = owner;
+    a->asked = (struct txn_add){.id = a->transactional_id,
+                                .producer_id = a->producer_id,
+                                .epoch = a->producer_epoch,
+                                .client_version = a->add ? TXN_VERSION_OF_ADD : 0,
+                                .verify_only = !a->add,
+                                .partitions = a->partitions,
+                                .partitions_count = a->partitions_count};
+    a->call = (struct txn_call){
+        .item.kind = TXN_ADD, .spare_id = -1, .request = &a->asked, .answered = ask_answered};
+    enum kafka_error error = txn_call_check(owner->config, &a->call);
+    if (error != KE_NONE)
+        txn_ask_refuse(owner, a, error);
+    else
+        coordinator_txn_call(owner, a->coordinator_topic_id, a->coordinator, &a->call);
 }

@@ -11,30 +11,13 @@
 #ifndef BROKER_TXN_ASK_H
 #define BROKER_TXN_ASK_H
 
-#include "core/list.h"
+#include "broker/txn/txn.h"
 #include "core/mail.h"
-#include "core/uuid.h"
-#include "proto/error.h"
-#include "proto/wire.h"
-
-#define TXN_TOPIC "__transaction_state"
 
 struct data_core;
 
-struct txn_ask_partition {
-    struct uuid topic_id;
-    struct wire_string topic;
-    int32_t partition;
-    /* out: what the coordinator says of AddPartitionsToTxn 4+: NONE, TRANSACTION_ABORTABLE (verify:
-     * not in it), INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED, CONCURRENT_TRANSACTIONS,
-     * INVALID_TXN_STATE, NOT_COORDINATOR, COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE.
-     * Who asked words it for its own client. */
-    enum kafka_error error;
-};
-
 struct txn_ask {
     struct msg msg;
-    struct list link; /* the coordinator's, while it holds the ask */
     /* in */
     struct wire_string transactional_id;
     int64_t producer_id;
@@ -44,6 +27,9 @@ struct txn_ask {
     uint32_t partitions_count;
     void (*done)(struct txn_ask *a); /* at home, never inside txn_ask_send */
     /* private */
+    struct txn_call call; /* the coordinator's, as the next two */
+    struct txn_add asked;
+    struct data_core *owner;
     struct data_core *home;
     int32_t coordinator; /* partition of __transaction_state */
     struct uuid coordinator_topic_id;

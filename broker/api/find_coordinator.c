@@ -1,23 +1,30 @@
-/* FindCoordinator (key 10): which broker looks after a group. It is the leader of the partition of
- * __consumer_offsets that the group's id falls on. The first one to ask makes the topic come to be
- * and is told COORDINATOR_NOT_AVAILABLE meanwhile, as everybody until it is there.
+/* FindCoordinator (key 10): which broker looks after a group, or after a transactional id. It is
+ * the leader of the partition of __consumer_offsets, or of __transaction_state, that the id falls
+ * on. The first one to ask makes the topic come to be and is told COORDINATOR_NOT_AVAILABLE
+ * meanwhile, as everybody until it is there.
  *
- * The topic gets as many copies as offsets.topic.replication.factor says, but not more than there
- * are brokers: a node that is alone serves groups with one copy, where Kafka would refuse to.
+ * The topics get as many copies as their replication.factor keys say, but not more than there are
+ * brokers, and no more of them must be in sync: a node that is alone serves with one copy, where
+ * Kafka would refuse to.
  *
- * Coordinators of transactions and of share partitions are asked for here too; while this broker
- * has none, their answer is COORDINATOR_NOT_AVAILABLE. */
+ * Coordinators of share partitions are asked for here too; while this broker has none, their answer
+ * is COORDINATOR_NOT_AVAILABLE. */
 #include "broker/api/api.h"
 #include "broker/api/call.h"
 #include "broker/data_core.h"
 #include "broker/group/group.h"
+#include "broker/txn/txn.h"
 #include "proto/gen/api.h"
 #include "proto/gen/create_topics.h"
 #include "proto/gen/find_coordinator.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum key_type { KEY_GROUP = 0, KEY_TRANSACTION = 1, KEY_SHARE = 2 };
+
+#define CONFIGS_MAX     5u
+#define NUMBER_TEXT_MAX 16
 
 struct find {
     struct flow *flow;
@@ -25,14 +32,15 @@ struct find {
     struct find_coordinator_response response;
     struct create_topics_request create;
     struct create_topics_request_creatable_topic topic;
-    struct create_topics_request_creatable_topic_config configs[3];
-    char segment_bytes[16];
+    struct create_topics_request_creatable_topic_config configs[CONFIGS_MAX];
+    char segment_bytes[NUMBER_TEXT_MAX], min_isr[NUMBER_TEXT_MAX];
     bool missing;
 };
 
-static const struct topic_image *offsets_topic(const struct data_core *core)
+/* Of the sort of id that this request is about. */
+static const char *find_topic(const struct find *s)
 {
-    return image_topic_by_name(&core->image, GROUP_TOPIC, sizeof(GROUP_TOPIC) - 1);
+    return s->request.key_type == KEY_TRANSACTION ? TXN_TOPIC : GROUP_TOPIC;
 }
 
 static void refuse(struct find_coordinator_response_coordinator *out, enum kafka_error error)
@@ -43,10 +51,11 @@ static void refuse(struct find_coordinator_response_coordinator *out, enum kafka
     out->error_code = (int16_t)error;
 }
 
-static void find_group(struct find *s, struct find_coordinator_response_coordinator *out)
+static void find_leader(struct find *s, struct find_coordinator_response_coordinator *out)
 {
     const struct data_core *core = s->flow->core;
-    const struct topic_image *t = offsets_topic(core);
+    const char *name = find_topic(s);
+    const struct topic_image *t = image_topic_by_name(&core->image, name, (uint32_t)strlen(name));
     const struct partition_image *p = NULL;
     if (t == NULL)
         s->missing = true;
@@ -90,10 +99,8 @@ static void find_one(struct find *s, struct wire_string key,
     out->key = key;
     out->error_message = wire_string_of("");
     int8_t type = s->request.key_type;
-    if (type == KEY_GROUP) {
-        find_group(s, out);
-    } else if (type == KEY_TRANSACTION) {
-        refuse(out, KE_COORDINATOR_NOT_AVAILABLE);
+    if (type == KEY_GROUP || type == KEY_TRANSACTION) {
+        find_leader(s, out);
     } else if (type == KEY_SHARE) {
         bool known = s->flow->api_version >= 6 && share_key_valid(key);
         refuse(out, known ? KE_COORDINATOR_NOT_AVAILABLE : KE_INVALID_REQUEST);
@@ -111,36 +118,65 @@ static void topic_created(struct flow *f, void *response)
     (void)response;
 }
 
-static int16_t topic_copies(const struct data_core *core)
+static int16_t topic_copies(const struct data_core *core, int16_t wanted)
 {
     int32_t alive = 0;
     for (uint32_t i = 0; i < core->image.brokers_count; i++)
         alive += !core->image.brokers[i]->fenced;
-    return (int16_t)MAX(MIN(core->config->offsets_topic_replication_factor, alive), 1);
+    return (int16_t)MAX(MIN(wanted, alive), 1);
+}
+
+static void topic_config(struct find *s, const char *name, const char *value)
+{
+    struct create_topics_request_creatable_topic_config *c = &s->configs[s->topic.configs_count++];
+    create_topics_request_creatable_topic_config_init(c);
+    c->name = wire_string_of(name);
+    c->value = wire_string_of(value);
+}
+
+static void topic_of_groups(struct find *s)
+{
+    const struct broker_config *config = s->flow->core->config;
+    (void)snprintf(s->segment_bytes, NUMBER_TEXT_MAX, "%d", config->offsets_topic_segment_bytes);
+    s->topic.num_partitions = config->offsets_topic_num_partitions;
+    s->topic.replication_factor =
+        topic_copies(s->flow->core, config->offsets_topic_replication_factor);
+    topic_config(s, "cleanup.policy", "compact");
+    topic_config(s, "compression.type", "producer");
+    topic_config(s, "segment.bytes", s->segment_bytes);
+}
+
+static void topic_of_transactions(struct find *s)
+{
+    const struct broker_config *config = s->flow->core->config;
+    int16_t copies = topic_copies(s->flow->core, config->transaction_state_log_replication_factor);
+    (void)snprintf(s->segment_bytes, NUMBER_TEXT_MAX, "%d",
+                   config->transaction_state_log_segment_bytes);
+    (void)snprintf(s->min_isr, NUMBER_TEXT_MAX, "%d",
+                   MIN(config->transaction_state_log_min_isr, copies));
+    s->topic.num_partitions = config->transaction_state_log_num_partitions;
+    s->topic.replication_factor = copies;
+    topic_config(s, "cleanup.policy", "compact");
+    topic_config(s, "compression.type", "uncompressed");
+    topic_config(s, "min.insync.replicas", s->min_isr);
+    topic_config(s, "segment.bytes", s->segment_bytes);
+    topic_config(s, "unclean.leader.election.enable", "false");
 }
 
 static void topic_create(struct find *s)
 {
-    const struct broker_config *config = s->flow->core->config;
-    static const char *const names[] = {"cleanup.policy", "compression.type", "segment.bytes"};
-    const char *const values[] = {"compact", "producer", s->segment_bytes};
-    (void)snprintf(s->segment_bytes, sizeof(s->segment_bytes), "%d",
-                   config->offsets_topic_segment_bytes);
     create_topics_request_init(&s->create);
     create_topics_request_creatable_topic_init(&s->topic);
     s->create.topics = &s->topic;
     s->create.topics_count = 1;
-    s->create.timeout_ms = config->request_timeout_ms;
-    s->topic.name = wire_string_of(GROUP_TOPIC);
-    s->topic.num_partitions = config->offsets_topic_num_partitions;
-    s->topic.replication_factor = topic_copies(s->flow->core);
+    s->create.timeout_ms = s->flow->core->config->request_timeout_ms;
+    s->topic.name = wire_string_of(find_topic(s));
     s->topic.configs = s->configs;
-    s->topic.configs_count = 3;
-    for (uint32_t i = 0; i < 3; i++) {
-        create_topics_request_creatable_topic_config_init(&s->configs[i]);
-        s->configs[i].name = wire_string_of(names[i]);
-        s->configs[i].value = wire_string_of(values[i]);
-    }
+    if (s->request.key_type == KEY_TRANSACTION)
+        topic_of_transactions(s);
+    else
+        topic_of_groups(s);
+    assert(s->topic.configs_count <= (int32_t)CONFIGS_MAX);
     control_ask_as(s->flow, API_CREATE_TOPICS, 7, &s->create, sizeof(struct create_topics_response),
                    topic_created);
 }

@@ -1,4 +1,4 @@
-/* The legs of a request about groups.
+/* The legs of a request about groups or transactions.
  *
  *   home ─MSG_GROUP─▶ owner: each item to its coordinator ─ all answered ─MSG_GROUP_HOME─▶ home
  *        ─MSG_GROUP_RECALL─▶ owner: lets go of what is held ─MSG_GROUP_RECALL_HOME─▶       answers
@@ -21,6 +21,7 @@
 #include "broker/coordinator.h"
 #include "broker/data_core.h"
 #include "broker/step.h"
+#include "broker/txn_ask.h"
 
 /* What one leg's answers may take on its owner. */
 #define GROUP_ARENA_MAX (128ull << 20)
@@ -87,6 +88,8 @@ static void ask_refuse(struct group_ask *a, struct group_item *item, enum kafka_
     group_call_refuse(&item->call, error);
 }
 
+static void txn_answered(struct txn_call *call);
+
 static void ask_push(struct group_ask *a, struct group_item *item, struct core_id owner)
 {
     struct group_leg *leg = &a->legs[owner.index];
@@ -99,12 +102,26 @@ static void ask_push(struct group_ask *a, struct group_item *item, struct core_i
     }
     item->leg = leg;
     item->next = NULL;
+    *leg->last = item;
+    leg->last = &item->next;
+    if (item->of_txn) {
+        item->txn.version = a->flow->api_version;
+        item->txn.arena = &leg->arena;
+        item->txn.answered = txn_answered;
+        return;
+    }
     item->call.version = a->flow->api_version;
     item->call.client_id = a->flow->client_id;
     item->call.client_host = a->client_host;
     item->call.arena = &leg->arena;
-    *leg->last = item;
-    leg->last = &item->next;
+}
+
+/* The topic, if it can be asked of. */
+static const struct topic_image *ask_topic(const struct group_ask *a, const char *name)
+{
+    const struct topic_image *t =
+        image_topic_by_name(&a->flow->core->image, name, (uint32_t)strlen(name));
+    return t != NULL && t->partitions_count > 0 ? t : NULL;
 }
 
 void group_ask_add(struct group_ask *a, struct group_item *item, struct wire_string group_id)
@@ -112,9 +129,8 @@ void group_ask_add(struct group_ask *a, struct group_item *item, struct wire_str
     const struct data_core *core = a->flow->core;
     item->call.version = a->flow->api_version;
     enum kafka_error error = group_call_check(core->config, &item->call);
-    const struct topic_image *t =
-        image_topic_by_name(&core->image, GROUP_TOPIC, sizeof(GROUP_TOPIC) - 1);
-    if (error == KE_NONE && (t == NULL || t->partitions_count == 0))
+    const struct topic_image *t = ask_topic(a, GROUP_TOPIC);
+    if (error == KE_NONE && t == NULL)
         error = KE_NOT_COORDINATOR;
     if (error != KE_NONE) {
         ask_refuse(a, item, error);
@@ -125,9 +141,28 @@ void group_ask_add(struct group_ask *a, struct group_item *item, struct wire_str
     ask_push(a, item, partition_owner(t->id, item->partition, a->cores_count));
 }
 
+void group_ask_add_txn(struct group_ask *a, struct group_item *item, struct wire_string id)
+{
+    item->of_txn = true;
+    item->leg = NULL; /* it may have been asked before */
+    item->txn.version = a->flow->api_version;
+    item->txn.arena = &a->flow->arena;
+    enum kafka_error error = txn_call_check(a->flow->core->config, &item->txn);
+    const struct topic_image *t = ask_topic(a, TXN_TOPIC);
+    if (error == KE_NONE && t == NULL)
+        error = KE_NOT_COORDINATOR;
+    if (error != KE_NONE) {
+        txn_call_refuse(&item->txn, error);
+        return;
+    }
+    item->topic_id = t->id;
+    item->partition = txn_partition(id, t->partitions_count);
+    ask_push(a, item, partition_owner(t->id, item->partition, a->cores_count));
+}
+
 void group_ask_add_core(struct group_ask *a, struct group_item *item, struct core_id owner)
 {
-    assert(item->call.kind == GROUP_LIST);
+    assert(item->of_txn ? item->txn.item.kind == TXN_LIST : item->call.kind == GROUP_LIST);
     item->partition = -1;
     ask_push(a, item, owner);
 }
@@ -163,12 +198,34 @@ static void leg_return(struct group_leg *leg)
     mail_send(&leg->owner->mail, leg->msg.home, &leg->msg);
 }
 
-void group_call_answered(struct group_call *call)
+static void item_answered(struct group_item *item)
 {
-    struct group_leg *leg = container_of(call, struct group_item, call)->leg;
+    struct group_leg *leg = item->leg;
     assert(leg->pending > 0);
     if (--leg->pending == 0)
         leg_return(leg);
+}
+
+void group_call_answered(struct group_call *call)
+{
+    item_answered(container_of(call, struct group_item, call));
+}
+
+static void txn_answered(struct txn_call *call)
+{
+    item_answered(container_of(call, struct group_item, txn));
+}
+
+static void item_serve(struct data_core *core, struct group_item *item)
+{
+    if (item->of_txn && item->partition < 0)
+        coordinators_list_txns(core, &item->txn);
+    else if (item->of_txn)
+        coordinator_txn_call(core, item->topic_id, item->partition, &item->txn);
+    else if (item->partition < 0)
+        coordinators_list(core, &item->call);
+    else
+        coordinator_call(core, item->topic_id, item->partition, &item->call);
 }
 
 void group_leg_arrived(struct data_core *core, struct msg *msg)
@@ -180,10 +237,7 @@ void group_leg_arrived(struct data_core *core, struct msg *msg)
     leg->pending = 1; /* ours, so that nothing completes the leg while we ask */
     for (struct group_item *item = leg->items; item != NULL; item = item->next) {
         leg->pending++;
-        if (item->partition < 0)
-            coordinators_list(core, &item->call);
-        else
-            coordinator_call(core, item->topic_id, item->partition, &item->call);
+        item_serve(core, item);
     }
     if (--leg->pending == 0)
         leg_return(leg);
@@ -195,7 +249,7 @@ void group_recall_arrived(struct data_core *core, struct msg *msg)
     /* Home does not look at the leg before this letter is back, so it may still be looked at. */
     for (struct group_item *item = leg->items; item != NULL && leg->pending > 0;
          item = item->next) {
-        if (item->partition >= 0 && item->call.member != NULL)
+        if (!item->of_txn && item->partition >= 0 && item->call.member != NULL)
             coordinator_abandon(core, item->topic_id, item->partition, &item->call);
     }
     msg->kind = MSG_GROUP_RECALL_HOME;

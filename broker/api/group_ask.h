@@ -1,6 +1,7 @@
-/* struct group_ask: a request about groups. Each group lives on the core that owns its partition of
- * __consumer_offsets; an api file makes one item per group, the items of one core travel as one
- * leg, and home runs `answer` when all are back. Joins and syncs may stay there for long.
+/* struct group_ask: a request about groups, or about transactions. Each group lives on the core
+ * that owns its partition of __consumer_offsets, each transactional id on that of
+ * __transaction_state; an api file makes one item per group or id, the items of one core travel as
+ * one leg, and home runs `answer` when all are back. Joins and syncs may stay there for long.
  *
  *   home: group_ask_make, group_ask_add..., group_ask_run ─▶ owners: coordinator_call each item
  *         ◀────────────────── answer ──────────────────────┘
@@ -10,16 +11,21 @@
 
 #include "broker/flow.h"
 #include "broker/group/group.h"
+#include "broker/txn/txn.h"
 #include "core/mail.h"
 
 struct group_ask;
 struct group_leg;
 
 struct group_item {
-    struct group_call call;
+    union {
+        struct group_call call;
+        struct txn_call txn;
+    };
+    bool of_txn;             /* which of them */
     struct group_item *next; /* of the same leg */
     struct group_leg *leg;   /* NULL: answered at home */
-    struct uuid topic_id;    /* of __consumer_offsets when it left */
+    struct uuid topic_id;    /* of the coordinators' topic when it left */
     int32_t partition;       /* -1: all of the core's */
 };
 
@@ -49,7 +55,9 @@ struct group_ask *group_ask_make(struct flow *f, void (*answer)(struct group_ask
 /* item->call.kind, request and response are set, and the response is prepared if the kind wants
  * that. What can be refused at home is. */
 void group_ask_add(struct group_ask *a, struct group_item *item, struct wire_string group_id);
-/* GROUP_LIST: the groups that this core coordinates. */
+/* The same for item->txn; spare_id is set too. What points at the answer is in the leg's arena. */
+void group_ask_add_txn(struct group_ask *a, struct group_item *item, struct wire_string id);
+/* GROUP_LIST, TXN_LIST (of_txn is set): what this core coordinates. */
 void group_ask_add_core(struct group_ask *a, struct group_item *item, struct core_id owner);
 /* After the last one. */
 void group_ask_run(struct group_ask *a);

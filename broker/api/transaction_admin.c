@@ -1,0 +1,137 @@
+/* DescribeTransactions and ListTransactions (keys 65, 66): transactions seen from outside. Named
+ * ids are asked of their coordinators, each on its own; a list is asked of every core. */
+#include "broker/api/api.h"
+#include "broker/api/group_ask.h"
+#include "broker/data_core.h"
+#include "proto/gen/describe_transactions.h"
+#include "proto/gen/list_transactions.h"
+
+/* ---- DescribeTransactions -------------------------------------------------------------------- */
+
+struct describe {
+    struct describe_transactions_request request;
+    struct describe_transactions_response response;
+    struct group_item *items;
+};
+
+static void describe_answer(struct group_ask *a)
+{
+    struct describe *s = a->state;
+    FLOW_ANSWER(a->flow, &s->response, describe_transactions_response);
+}
+
+void describe_transactions_start(struct flow *f, struct wire_reader *body)
+{
+    struct describe *s = arena_array(&f->arena, 1, sizeof(*s));
+    if (s == NULL ||
+        describe_transactions_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+        flow_refuse(f, "malformed body");
+        return;
+    }
+    uint32_t count = (uint32_t)MAX(s->request.transactional_ids_count, 0);
+    describe_transactions_response_init(&s->response);
+    s->items = arena_array(&f->arena, count, sizeof(*s->items));
+    s->response.transaction_states =
+        arena_array(&f->arena, count, sizeof(*s->response.transaction_states));
+    struct group_ask *a = group_ask_make(f, describe_answer, s);
+    if (a == NULL)
+        return;
+    if (s->items == NULL || s->response.transaction_states == NULL) {
+        flow_refuse(f, "no memory");
+        return;
+    }
+    s->response.transaction_states_count = (int32_t)count;
+    for (uint32_t i = 0; i < count; i++) {
+        s->items[i].txn.item.kind = TXN_DESCRIBE;
+        s->items[i].txn.request = &s->request.transactional_ids[i];
+        s->items[i].txn.response = &s->response.transaction_states[i];
+        group_ask_add_txn(a, &s->items[i], s->request.transactional_ids[i]);
+    }
+    group_ask_run(a);
+}
+
+/* ---- ListTransactions ------------------------------------------------------------------------ */
+
+struct list_of_core {
+    struct group_item item;
+    struct list_transactions_response response;
+};
+
+struct listing {
+    struct list_transactions_request request;
+    struct list_transactions_response response;
+    struct list_of_core *cores;
+};
+
+/* Filters that name no state are told back. */
+static bool list_unknown(struct flow *f, struct listing *s)
+{
+    const struct list_transactions_request *q = &s->request;
+    struct list_transactions_response *r = &s->response;
+    uint32_t count = (uint32_t)MAX(q->state_filters_count, 0);
+    r->unknown_state_filters = arena_array(&f->arena, count, sizeof(*r->unknown_state_filters));
+    if (r->unknown_state_filters == NULL)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!txn_state_known(q->state_filters[i]))
+            r->unknown_state_filters[r->unknown_state_filters_count++] = q->state_filters[i];
+    }
+    return true;
+}
+
+static void list_answer(struct group_ask *a)
+{
+    struct listing *s = a->state;
+    struct list_transactions_response *out = &s->response;
+    size_t count = 0;
+    list_transactions_response_init(out);
+    for (uint32_t i = 0; i < a->cores_count; i++) {
+        if (s->cores[i].response.error_code != KE_NONE)
+            out->error_code = s->cores[i].response.error_code;
+        count += (size_t)s->cores[i].response.transaction_states_count;
+    }
+    if (out->error_code != KE_NONE) {
+        FLOW_ANSWER(a->flow, out, list_transactions_response);
+        return;
+    }
+    out->transaction_states = arena_array(&a->flow->arena, count, sizeof(*out->transaction_states));
+    if (out->transaction_states == NULL || !list_unknown(a->flow, s)) {
+        flow_refuse(a->flow, "no memory for the answer");
+        return;
+    }
+    for (uint32_t i = 0; i < a->cores_count; i++) {
+        const struct list_transactions_response *r = &s->cores[i].response;
+        for (int32_t j = 0; j < r->transaction_states_count; j++)
+            out->transaction_states[out->transaction_states_count++] = r->transaction_states[j];
+    }
+    FLOW_ANSWER(a->flow, out, list_transactions_response);
+}
+
+void list_transactions_start(struct flow *f, struct wire_reader *body)
+{
+    struct listing *s = arena_array(&f->arena, 1, sizeof(*s));
+    if (s == NULL ||
+        list_transactions_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+        flow_refuse(f, "malformed body");
+        return;
+    }
+    struct group_ask *a = group_ask_make(f, list_answer, s);
+    if (a == NULL)
+        return;
+    s->cores = arena_array(&f->arena, a->cores_count, sizeof(*s->cores));
+    if (s->cores == NULL) {
+        flow_refuse(f, "no memory");
+        return;
+    }
+    for (uint16_t i = 0; i < a->cores_count; i++) {
+        struct list_of_core *c = &s->cores[i];
+        list_transactions_response_init(&c->response);
+        c->item.of_txn = true;
+        c->item.txn.item.kind = TXN_LIST;
+        c->item.txn.request = &s->request;
+        c->item.txn.response = &c->response;
+        c->item.txn.spare_id = -1;
+        group_ask_add_core(a, &c->item, (struct core_id){i});
+    }
+    group_ask_run(a);
+}
