@@ -3,6 +3,8 @@
 Apache Kafka runs with the options of its own start script (1 GB of heap, G1), not with the thrifty ones
 of tests/: those would make it slower than it is.
 """
+import argparse
+import json
 import os
 import platform
 import re
@@ -12,6 +14,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -249,3 +252,88 @@ def table(rows):
     for row in rows:
         cells = [f"{c:<{w}}" if i == 0 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths))]
         print("  ".join(cells).rstrip())
+
+
+class Meter:
+    """The figures of one kind of broker. FIGURES: name, unit, goal (at most, or at least where MORE holds
+    the name; or None), what. PARTS are the methods that measure."""
+
+    PROGRAM, FIGURES, MORE, PARTS = "", [], (), ()
+
+    def __init__(self, kind, place, options):
+        self.kind, self.place, self.options, self.found = kind, place, options, {}
+
+    def note(self, name, value, **more):
+        unit = next(f[1] for f in self.FIGURES if f[0] == name)
+        self.found[name] = {"value": value, "load": load(), **more}
+        extra = "".join(f" {k}={short(v)}" for k, v in more.items())
+        print(f"{self.PROGRAM} {self.kind:5} {name}={short(value)} {unit}{extra} load={load()}",
+              flush=True)
+
+    def run(self):
+        for part in self.PARTS:
+            if not self.options.only or part in self.options.only:
+                getattr(self, part)()
+
+    def broker(self, name, settings=None):
+        return Rig(self.kind, self.place / f"{self.kind}-{name}", settings=settings or {})
+
+
+def show(meters):
+    """All figures beside each other, with the goals; a ratio above 1 is in the first one's favour."""
+    kinds, cls = [m.kind for m in meters], type(meters[0])
+    rows = [["", *kinds, *(["ratio"] if len(kinds) == 2 else []), "goal", "", ""]]
+    for name, unit, goal, what in cls.FIGURES:
+        values = [m.found[name]["value"] if name in m.found else None for m in meters]
+        row = [name, *map(short, values)]
+        if len(values) == 2:
+            both = None not in values and min(values) > 0
+            ratio = values[1] / values[0] if both else 0
+            row.append(f"{short(1 / ratio if name in cls.MORE else ratio)}x" if both else "-")
+        met = ""
+        if goal is not None and values[0] is not None:
+            met = "met" if (values[0] >= goal) == (name in cls.MORE) or values[0] == goal else "MISSED"
+        rows.append([*row, f"{short(goal)}" if goal else "", unit, met])
+    table(rows)
+
+
+def measure(cls, doc, files_needed=0):
+    """The main of a program of figures: torc, then Apache Kafka, then the table. Status 1 only if a
+    measurement failed: goals are not tests."""
+    parser = argparse.ArgumentParser(description=doc,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", metavar="PART",
+                        help="only these of: " + ", ".join(cls.PARTS))
+    parser.add_argument("--no-kafka", action="store_true", help="torc alone")
+    parser.add_argument("--dir", help="where the data directories go (default: the temporary one)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--keep", action="store_true", help="keep data directories and logs")
+    o = parser.parse_args()
+    if unknown := set(o.only) - set(cls.PARTS):
+        parser.error(f"there is no {unknown.pop()}")
+    # The process that measures holds the other ends: the broker inherits the same limit.
+    if (files := raise_files()) < files_needed:
+        sys.exit(f"{cls.PROGRAM}: error: {files} open files are too few; see ulimit -Hn")
+    place = Path(tempfile.mkdtemp(prefix=f"torc-{cls.PROGRAM}-", dir=o.dir))
+    about = machine(place)
+    print(f"# {about['cpus']} x {about['cpu']}, Linux {about['kernel']}, {about['filesystem']}, "
+          f"commit {about['commit']}, others use {others_busy():.2f} CPUs")
+    kinds = ["torc"] + ([] if o.no_kafka or not kafka_there() else ["kafka"])
+    meters, failed = [cls(kind, place, o) for kind in kinds], False
+    try:
+        for meter in meters:
+            try:
+                meter.run()
+            except (OSError, RuntimeError, ValueError, KeyError) as e:
+                failed = True
+                print(f"{cls.PROGRAM} {meter.kind:5} FAILED: {type(e).__name__}: {e}", flush=True)
+        show(meters)
+    finally:
+        if o.keep or failed:
+            print(f"# kept: {place}")
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+    if o.json:
+        Path(o.json).write_text(json.dumps(
+            {"machine": about, "figures": {m.kind: m.found for m in meters}}, indent=1) + "\n")
+    return 1 if failed else 0
