@@ -606,6 +606,7 @@ static void conn_send(struct conn *c)
         if (f->silent && c->sending == 0) {
             bool bad = f->close_after;
             conn_finish_flow(c, f);
+            conn_mark(c); /* no send will end and ask whether there is room to read on */
             if (bad) {
                 conn_bad(c);
                 break;
