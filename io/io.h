@@ -267,5 +267,7 @@ uint64_t io_memory_bytes(void);
 uint32_t io_cpus_count(void);
 /* Text to stdout (1) or stderr (2) of the process. Never fails. */
 void io_print(int where, const char *text, size_t size);
+/* Does somebody look at stdout (1) or stderr (2) as it is written? */
+bool io_is_terminal(struct io *io, int where);
 
 #endif

@@ -12,7 +12,7 @@
  *     returns or the broker runs; commands run as core 0, the broker outside any core.
  *
  * Failure modes: complaints on stderr that say what, why, and what to do. */
-#include "broker/cli/command.h"
+#include "broker/cli/bench_command.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -90,6 +90,17 @@ const struct command cli_commands[] = {
      command_inspect_metadata},
     {"inspect wal", "FILE.torc|LOG-DIRECTORY", 1, 1, "show the groups of write-ahead log files",
      NULL, wal_options, command_inspect_wal},
+    {"bench", NULL, 0, 0, "put load on a Kafka broker and measure it", NULL, NULL, NULL},
+    {"bench produce", "", 0, 0, "latency and throughput of producing", bench_description,
+     bench_produce_options, command_bench_produce},
+    {"bench consume", "", 0, 0, "read a topic from its beginning to its end", bench_description,
+     bench_consume_options, command_bench_consume},
+    {"bench e2e", "", 0, 0, "produce and consume: latency from due to read", bench_description,
+     bench_e2e_options, command_bench_e2e},
+    {"bench catch-up", "", 0, 0, "consumers work off a backlog while producers go on",
+     bench_description, bench_catch_up_options, command_bench_catch_up},
+    {"bench connections", "", 0, 0, "open connections and keep them", bench_description,
+     bench_connections_options, command_bench_connections},
     {"help", "[COMMAND]...", 0, 4, "show help, also of one command", NULL, NULL, command_help},
     {"version", "", 0, 0, "show the version", NULL, NULL, command_version},
 };

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OPTIONS_MAX     16 /* of one command */
+#define OPTIONS_MAX     48 /* of one command */
 #define VALUES_MAX      64 /* of one option that may be repeated */
 #define POSITIONALS_MAX 64
 

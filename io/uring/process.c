@@ -136,3 +136,9 @@ void io_print(int where, const char *text, size_t size)
         size -= (size_t)n;
     }
 }
+
+bool io_is_terminal(struct io *io, int where)
+{
+    (void)io;
+    return isatty(where) == 1;
+}

@@ -1,0 +1,48 @@
+/* struct bench_link: one connection to a broker. It connects, sends what it is given, and cuts what
+ * comes into answers. What the answers mean, and which request comes next, is its owner's. */
+#ifndef BROKER_BENCH_LINK_H
+#define BROKER_BENCH_LINK_H
+
+#include "io/io.h"
+
+#define BENCH_ANSWER_MAX (256u << 20)
+
+struct bench_link {
+    struct io *io;
+    struct mem *mem;
+    struct io_connect connect;
+    struct io_recv recv;
+    struct io_send send;
+    struct iovec *iov; /* for the one send that may be under way */
+    uint32_t iov_max;
+    int fd;           /* -1: not connected */
+    bool failed;      /* no request will be answered any more; `why` says it */
+    const char *what; /* went wrong */
+    int error;        /* with this -errno, or 0 */
+    uint8_t *input;   /* the answer being put together */
+    uint32_t input_size, input_capacity;
+    /* The owner's; all run from io_poll only. */
+    void (*opened)(struct bench_link *k);
+    void (*sent)(struct bench_link *k, uint64_t bytes); /* a send is over; the next may begin */
+    void (*answer)(struct bench_link *k, const uint8_t *data, uint32_t size);
+    void (*broken)(struct bench_link *k);
+};
+
+/* The callbacks are set by the caller afterwards, before link_open. false: no memory. */
+NODISCARD bool bench_link_init(struct bench_link *k, struct io *io, struct mem *mem,
+                               uint32_t iov_max);
+void bench_link_open(struct bench_link *k, const struct io_address *address);
+static inline bool bench_link_sending(const struct bench_link *k)
+{
+    return k->send.op.armed;
+}
+/* Sends count pieces of k->iov; none is under way. What they point at stays till `sent`. */
+void bench_link_send(struct bench_link *k, uint32_t count);
+/* The owner met something that this connection cannot go on with. */
+void bench_link_break(struct bench_link *k, const char *what, int error);
+/* Nothing runs after bench_link_over, which the owner polls for; then bench_link_free. */
+void bench_link_close(struct bench_link *k);
+bool bench_link_over(const struct bench_link *k);
+void bench_link_free(struct bench_link *k);
+
+#endif

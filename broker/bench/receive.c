@@ -1,0 +1,340 @@
+/* Receivers: one connection each that reads its own partitions, one fetch at a time, without a
+ * fetch session, and looks at every record.
+ *
+ *   fetch ─▶ answer ─▶ batches (checksum) ─▶ records ─▶ payload ─▶ stream of (run, producer):
+ * ledger ▲                                                       └▶ now - due: end to end └── until
+ * each position is where ORDER_GOAL said
+ *
+ * Invariants:
+ *  1. A position never goes back; a record below it is skipped, as every client skips it.
+ *  2. Each record is counted once: checked (with a payload) or foreign (without).
+ *
+ * Failure modes: an error of a partition, a batch with a wrong checksum or records that cannot be
+ * read are counted as damaged or end the load with the error's name. A partition with more than
+ * STREAMS_MAX producers: the others count as foreign. */
+#include <errno.h>
+#include <string.h>
+
+#include "broker/bench/worker.h"
+#include "core/core.h"
+#include "proto/error.h"
+#include "proto/gen/fetch.h"
+#include "proto/gen/header.h"
+#include "proto/record.h"
+
+#define STREAMS_FIRST 8u
+#define UNPACKED_MAX  (1u << 29)
+
+/* ---- streams --------------------------------------------------------------------------------- */
+
+struct stream *reading_stream(struct reading *p, uint64_t run, uint32_t producer)
+{
+    /* Producers mostly come in the same order again. */
+    for (uint32_t i = 0; i < p->streams_count; i++) {
+        uint32_t at = (p->last + i) % p->streams_count;
+        struct stream *s = &p->streams[at];
+        if (s->producer == producer && s->run == run) {
+            p->last = at;
+            return s;
+        }
+    }
+    return NULL;
+}
+
+static struct stream *stream_new(struct reading *p, struct mem *mem, const struct payload *found,
+                                 uint64_t first)
+{
+    if (p->streams_count == p->streams_room) {
+        uint32_t room = MAX(p->streams_room * 2, STREAMS_FIRST);
+        if (room > STREAMS_MAX)
+            return NULL;
+        struct stream *grown =
+            mem_realloc(mem, p->streams, p->streams_room * sizeof(*grown), room * sizeof(*grown));
+        if (grown == NULL)
+            return NULL;
+        p->streams = grown;
+        p->streams_room = room;
+    }
+    struct stream *s = &p->streams[p->streams_count++];
+    *s = (struct stream){.run = found->run, .producer = found->producer};
+    ledger_init(&s->ledger, mem, first);
+    return s;
+}
+
+void reading_take(struct reading *p, struct mem *mem, struct bench_counts *counts, uint64_t run,
+                  const uint8_t *value, uint32_t size, struct payload *found)
+{
+    bool damaged;
+    found->run = 0;
+    if (!payload_read(found, value, size, &damaged)) {
+        counts->damaged += damaged;
+        counts->foreign += !damaged;
+        found->run = 0;
+        return;
+    }
+    struct stream *s = reading_stream(p, found->run, found->producer);
+    /* Of another run we may see but the rest: what retention left. */
+    if (s == NULL)
+        s = stream_new(p, mem, found, found->run == run ? 0 : found->sequence);
+    if (s == NULL) {
+        counts->foreign++;
+        return;
+    }
+    uint64_t repeated = s->ledger.repeated, disordered = s->ledger.disordered;
+    counts->checked++;
+    if (!ledger_take(&s->ledger, found->sequence))
+        counts->damaged++;
+    counts->repeated += s->ledger.repeated - repeated;
+    counts->disordered += s->ledger.disordered - disordered;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void record_taken(struct receiver *r, struct reading *p, const struct record *record,
+                         uint64_t now)
+{
+    struct worker *w = r->worker;
+    struct bench_counts *c = &w->counts;
+    struct payload found;
+    uint32_t size = record->value.data == NULL ? 0 : record->value.size;
+    reading_take(p, &w->mem, c, w->plan->run, record->value.data, size, &found);
+    struct bench_slice *slice = worker_slice(w, now);
+    bool reads_old = w->plan->o.kind == BENCH_CONSUME;
+    if (slice != NULL || reads_old) {
+        c->read_records++;
+        c->read_bytes += size;
+    }
+    if (slice != NULL)
+        slice->read_records++;
+    if (found.run != w->plan->run || reads_old)
+        return;
+    uint64_t waited = now > found.due_ns ? now - found.due_ns : 0;
+    if (found.due_ns >= w->begin_ns && found.due_ns < w->end_ns)
+        histogram_record(&c->latency[LATENCY_E2E], waited);
+    if (slice != NULL)
+        histogram_record(&slice->e2e, waited);
+}
+
+static void batch_taken(struct receiver *r, struct reading *p, const uint8_t *batch,
+                        const struct batch_header *h, uint64_t now)
+{
+    struct worker *w = r->worker;
+    struct record_iter it;
+    struct record record;
+    int64_t last = batch_last_offset(h);
+    if (last < p->position)
+        return;
+    if (!batch_crc_matches(batch, h->size) ||
+        record_open(&w->compress, batch, h, UNPACKED_MAX, &it) != COMPRESS_OK) {
+        w->counts.damaged += (uint32_t)MAX(h->record_count, 1);
+        p->position = last + 1;
+        return;
+    }
+    while (!batch_has(h, BATCH_CONTROL) && record_next(&it, &record))
+        if (h->base_offset + record.offset_delta >= p->position)
+            record_taken(r, p, &record, now);
+    if (!batch_has(h, BATCH_CONTROL) && it.malformed)
+        w->counts.damaged++;
+    p->position = last + 1;
+}
+
+static struct reading *reading_of(struct receiver *r, int32_t partition)
+{
+    /* Own partitions rise. */
+    uint32_t low = 0, high = r->share->own_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if ((int32_t)r->readings[middle].partition < partition)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < r->share->own_count && (int32_t)r->readings[low].partition == partition
+               ? &r->readings[low]
+               : NULL;
+}
+
+static void partition_taken(struct receiver *r, const struct fetch_response_partition_data *d,
+                            uint64_t now)
+{
+    struct reading *p = reading_of(r, d->partition_index);
+    if (p == NULL) {
+        bench_link_break(&r->link, "a fetch was answered for another partition", 0);
+        return;
+    }
+    if (d->error_code != KE_NONE) {
+        worker_fail(r->worker, "fetching partition %d: %s", d->partition_index,
+                    kafka_error_name((enum kafka_error)d->error_code));
+        return;
+    }
+    struct batch_iter it;
+    struct batch_header h;
+    const uint8_t *batch;
+    batch_iter_init(&it, d->records.data, d->records.size > 0 ? (size_t)d->records.size : 0);
+    while (batch_next(&it, &batch, &h))
+        batch_taken(r, p, batch, &h, now);
+    if (it.stopped == BATCH_MALFORMED || it.stopped == BATCH_OLD)
+        worker_fail(r->worker, "partition %d holds what is no batch of magic 2",
+                    d->partition_index);
+}
+
+void receiver_look(struct receiver *r)
+{
+    if (r->worker->ends == NULL || r->done)
+        return;
+    for (uint32_t i = 0; i < r->share->own_count; i++)
+        if (r->readings[i].position < r->worker->ends[r->readings[i].partition])
+            return;
+    r->done = true;
+    r->worker->receivers_done++;
+}
+
+static void receiver_answer(struct bench_link *k, const uint8_t *data, uint32_t size)
+{
+    struct receiver *r = container_of(k, struct receiver, link);
+    struct worker *w = r->worker;
+    const struct plan *p = w->plan;
+    struct wire_reader reader;
+    struct response_header header;
+    struct fetch_response response;
+    uint64_t now = io_clock_ns(w->io);
+    arena_release(&w->arena);
+    wire_reader_init(&reader, data, size);
+    if (!r->asking ||
+        response_header_decode(&header, &reader,
+                               api_response_header_version(API_FETCH, p->fetch_version),
+                               &w->arena) != 0 ||
+        fetch_response_decode(&response, &reader, p->fetch_version, &w->arena) != 0 ||
+        header.correlation_id != r->correlation || response.responses_count > 1) {
+        bench_link_break(k, "an answer that is not to what was asked", 0);
+        return;
+    }
+    r->asking = false;
+    if (response.error_code != KE_NONE) {
+        worker_fail(w, "fetch: %s", kafka_error_name((enum kafka_error)response.error_code));
+        return;
+    }
+    w->counts.fetches++;
+    histogram_record(&w->counts.latency[LATENCY_FETCH], now - r->asked_ns);
+    for (int32_t i = 0; i < response.responses_count; i++)
+        for (int32_t n = 0; n < response.responses[i].partitions_count; n++)
+            partition_taken(r, &response.responses[i].partitions[n], now);
+    receiver_look(r);
+    receiver_pump(r);
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+static bool fetch_encode(struct receiver *r, uint64_t *size)
+{
+    struct worker *w = r->worker;
+    const struct plan *p = w->plan;
+    uint32_t count = r->share->own_count;
+    struct fetch_request request;
+    struct fetch_request_fetch_topic topic;
+    arena_release(&w->arena);
+    fetch_request_fetch_topic_init(&topic);
+    topic.topic = wire_string_of(p->topic->name);
+    topic.topic_id = p->topic->id;
+    topic.partitions = arena_array(&w->arena, count, sizeof(*topic.partitions));
+    topic.partitions_count = (int32_t)count;
+    if (topic.partitions == NULL)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        fetch_request_fetch_partition_init(&topic.partitions[i]);
+        topic.partitions[i].partition = (int32_t)r->readings[i].partition;
+        topic.partitions[i].fetch_offset = r->readings[i].position;
+        topic.partitions[i].partition_max_bytes = (int32_t)p->o.partition_bytes;
+    }
+    fetch_request_init(&request);
+    request.max_wait_ms = (int32_t)p->o.fetch_wait_ms;
+    request.min_bytes = 1;
+    request.max_bytes = (int32_t)p->o.fetch_bytes;
+    request.topics = &topic;
+    request.topics_count = 1;
+    request.rack_id = wire_string_of("");
+    struct request_header header = {.request_api_key = API_FETCH,
+                                    .request_api_version = p->fetch_version,
+                                    .correlation_id = ++r->correlation,
+                                    .client_id = wire_string_of(BENCH_CLIENT_NAME)};
+    int16_t header_version = api_request_header_version(API_FETCH, p->fetch_version);
+    *size = sizeof(int32_t) + request_header_size(&header, header_version) +
+            fetch_request_size(&request, p->fetch_version);
+    if (*size > r->frame_room) {
+        uint8_t *grown = mem_realloc(&w->mem, r->frame, r->frame_room, *size);
+        if (grown == NULL)
+            return false;
+        r->frame = grown;
+        r->frame_room = *size;
+    }
+    struct wire_writer writer;
+    wire_writer_init(&writer, r->frame, r->frame_room);
+    wire_put_int32(&writer, (int32_t)(*size - sizeof(int32_t)));
+    request_header_encode(&header, &writer, header_version);
+    fetch_request_encode(&request, &writer, p->fetch_version);
+    assert(wire_writer_ok(&writer) && writer.position == *size);
+    return true;
+}
+
+void receiver_pump(struct receiver *r)
+{
+    uint64_t size;
+    if (!r->open || r->asking || r->done || r->worker->failed || r->link.failed ||
+        bench_link_sending(&r->link) || !r->worker->started)
+        return;
+    if (!fetch_encode(r, &size)) {
+        worker_fail(r->worker, "no memory for a fetch");
+        return;
+    }
+    r->asking = true;
+    r->asked_ns = io_clock_ns(r->worker->io);
+    r->link.iov[0] = (struct iovec){r->frame, size};
+    bench_link_send(&r->link, 1);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void receiver_opened(struct bench_link *k)
+{
+    struct receiver *r = container_of(k, struct receiver, link);
+    r->open = true;
+    worker_opened(r->worker);
+}
+
+static void receiver_sent(struct bench_link *k, uint64_t bytes)
+{
+    (void)bytes; /* an answer may have come before; then the next was not asked for */
+    receiver_pump(container_of(k, struct receiver, link));
+}
+
+static void receiver_broken(struct bench_link *k)
+{
+    struct receiver *r = container_of(k, struct receiver, link);
+    worker_broken(r->worker, k, &r->worker->plan->topic->nodes[r->share->node]);
+}
+
+bool receiver_start(struct worker *w, struct receiver **made, uint32_t number)
+{
+    const struct plan *p = w->plan;
+    struct receiver *r = mem_zalloc(&w->mem, sizeof(*r));
+    *made = r;
+    if (r == NULL)
+        return false;
+    r->worker = w;
+    r->share = &p->receivers[number];
+    r->readings = mem_zalloc(&w->mem, r->share->own_count * sizeof(*r->readings));
+    if (!worker_link(w, &r->link, 1) || r->readings == NULL)
+        return false;
+    for (uint32_t i = 0; i < r->share->own_count; i++) {
+        uint32_t partition = r->share->own[i];
+        assert(i == 0 || partition > r->share->own[i - 1]);
+        r->readings[i].partition = partition;
+        r->readings[i].position = p->read_from[partition];
+    }
+    r->link.opened = receiver_opened;
+    r->link.sent = receiver_sent;
+    r->link.answer = receiver_answer;
+    r->link.broken = receiver_broken;
+    bench_link_open(&r->link, &p->topic->nodes[r->share->node]);
+    return true;
+}

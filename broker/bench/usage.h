@@ -1,0 +1,21 @@
+/* What a load cost, from outside: what the kernel says of the broker's process, of this program and
+ * of the machine. */
+#ifndef BROKER_BENCH_USAGE_H
+#define BROKER_BENCH_USAGE_H
+
+#include "io/io.h"
+
+struct usage {                        /* so far; seconds of CPU and counts */
+    double user, system;              /* of the broker; threads of io_uring are its own */
+    double machine, self;             /* of everybody; of this program */
+    uint64_t resident, resident_peak; /* bytes, now */
+    uint64_t written, read;           /* bytes towards and from the device */
+    uint64_t switches_voluntary,
+        switches; /* context switches, all threads; `switches` the forced */
+    uint32_t threads;
+};
+
+/* pid is the broker's; 0: nothing of it. false: it is not there. */
+NODISCARD bool usage_now(struct io *io, struct mem *mem, int32_t pid, struct usage *u);
+
+#endif

@@ -1,0 +1,188 @@
+/* struct worker: one thread of a load, with its senders, receivers and connections. Same-folder
+ * use: bench.h is the outside. */
+#ifndef BROKER_BENCH_WORKER_H
+#define BROKER_BENCH_WORKER_H
+
+#include "broker/bench/bench.h"
+#include "broker/bench/ledger.h"
+#include "broker/bench/payload.h"
+#include "core/list.h"
+#include "core/ring.h"
+#include "proto/compress.h"
+
+/* What all threads are given; nobody writes it while they run. */
+struct plan {
+    struct bench_options o;
+    struct bench_topic *topic;
+    struct io_world *world;
+    uint32_t threads_count;
+    uint32_t senders_count, receivers_count;
+    int16_t produce_version, fetch_version;
+    uint64_t run;
+    uint64_t memory_bytes; /* of each thread */
+    uint64_t slice_ns;
+    uint32_t slices_count;
+    struct sharing *senders, *receivers; /* [senders_count], [receivers_count] */
+    int64_t *starts;                     /* per partition: where new records go */
+    int64_t *read_from;                  /* per partition: where receivers begin */
+    double request_rate;                 /* per second, all senders; 0: closed loop */
+    uint64_t requests_each;              /* a sender makes no more than these; 0: by time */
+};
+
+/* The partitions of one connection; all have the same leader. */
+struct sharing {
+    uint32_t *own, own_count;
+    uint32_t node; /* index into topic->nodes */
+    int64_t producer_id;
+    int16_t producer_epoch;
+};
+
+enum order_kind {
+    ORDER_START, /* the timetable begins at start_ns */
+    ORDER_GOAL,  /* receivers end where `ends` says */
+    ORDER_STOP,  /* nothing new is sent; what is under way comes home */
+    ORDER_LEAVE  /* it is over */
+};
+
+struct order {
+    enum order_kind kind;
+    uint64_t start_ns;
+    const int64_t *ends; /* per partition */
+};
+
+enum news_kind {
+    NEWS_READY, /* everything is connected */
+    NEWS_SLICE, /* slices[number] is complete */
+    NEWS_SENT,  /* nothing more will be sent, all of it is answered */
+    NEWS_READ,  /* every receiver is where it should get */
+    NEWS_FAILED
+};
+
+struct news {
+    enum news_kind kind;
+    uint32_t number;
+};
+#define NEWS_KINDS 5u
+
+struct worker {
+    struct core_id id;
+    uint32_t number; /* from 0 */
+    const struct plan *plan;
+    struct io_thread *thread;
+    struct mem mem;
+    struct io *io;
+    struct arena arena;       /* of the answer being read */
+    struct ring orders, news; /* to and from the main thread */
+    struct news slots[BENCH_SLICES_MAX + NEWS_KINDS];
+    uint32_t slots_used;
+    struct payload_template template;
+    struct compress compress;
+    struct sender **senders;
+    uint32_t senders_count, senders_idle; /* idle: nothing under way */
+    struct receiver **receivers;
+    uint32_t receivers_count, receivers_done;
+    struct dial *dials;
+    uint32_t dials_count, dials_next;
+    struct list dirty;         /* senders with something to send */
+    struct bench_link **links; /* all there are, to be closed in the end */
+    uint32_t links_made, links_room;
+    uint32_t opened, links_count;
+    bool started, stopping, leaving, failed, said_sent, said_read;
+    uint64_t start_ns, begin_ns, end_ns, next_number, next_slice, chance;
+    uint64_t answered_ns; /* when something last came home */
+    const int64_t *ends;  /* once ordered */
+    struct bench_counts counts;
+    struct bench_slice *slices;
+    struct spread *spreads; /* per partition: which batches were acknowledged */
+    char why[256];
+};
+
+/* The thread's body. */
+void worker_run(void *argument);
+/* A link of it cannot go on: the whole load has failed. */
+void worker_fail(struct worker *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void worker_broken(struct worker *w, const struct bench_link *k, const struct io_address *to);
+/* A connection of this thread, which closes it in the end. */
+NODISCARD bool worker_link(struct worker *w, struct bench_link *k, uint32_t iov_max);
+void worker_opened(struct worker *w);
+/* The slice that time belongs to; NULL outside the window. */
+struct bench_slice *worker_slice(struct worker *w, uint64_t now);
+
+/* ---- senders (send.c) ------------------------------------------------------------------------ */
+
+struct sender {
+    struct bench_link link;
+    struct worker *worker;
+    const struct sharing *share;
+    uint32_t number; /* among all senders */
+    struct list dirty;
+    struct send_slot *slots;           /* request n is slots[n mod in_flight] */
+    uint64_t made, begun, sent, ended; /* ended <= sent <= begun <= made <= ended + in_flight */
+    uint64_t owed;                     /* open loop: due, but the window was full */
+    uint64_t bytes_sent;               /* of request number `sent` */
+    uint32_t next;                     /* own[] index of the next batch */
+    int64_t *highest;                  /* base offset answered, per own partition */
+    int32_t *sequences;                /* idempotent: of the next record, per own partition */
+    uint64_t *numbers;                 /* of the next record's payload, per own partition */
+    bool open;
+};
+
+NODISCARD bool sender_start(struct worker *w, struct sender **s, uint32_t number);
+/* Request `turn` of this sender has become due. */
+void sender_due(struct sender *s);
+/* Closed loop: fills the window. */
+void sender_fill(struct sender *s, uint64_t now);
+void sender_flush(struct sender *s);
+bool sender_idle(const struct sender *s);
+/* When request number `number` of all senders is due. */
+uint64_t plan_due_ns(const struct plan *p, uint64_t start_ns, uint64_t number);
+
+/* ---- receivers (receive.c) ------------------------------------------------------------------- */
+
+/* Records of one producer of one run, as met in one partition. */
+struct stream {
+    uint64_t run;
+    uint32_t producer;
+    struct ledger ledger;
+};
+
+#define STREAMS_MAX 4096u /* of one partition; others are read but not checked */
+
+struct reading { /* of one partition */
+    uint32_t partition;
+    int64_t position;
+    struct stream *streams;
+    uint32_t streams_count, streams_room, last;
+};
+
+struct receiver {
+    struct bench_link link;
+    struct worker *worker;
+    const struct sharing *share;
+    struct reading *readings; /* one per own partition */
+    uint8_t *frame;
+    uint64_t frame_room;
+    int32_t correlation;
+    uint64_t asked_ns;
+    bool asking, open, done;
+};
+
+NODISCARD bool receiver_start(struct worker *w, struct receiver **r, uint32_t number);
+/* Asks for more, unless it waits for an answer. */
+void receiver_pump(struct receiver *r);
+/* Whether it is where it should get. */
+void receiver_look(struct receiver *r);
+/* One record's value, as met in a partition: for receivers, and for tests of what they find. */
+void reading_take(struct reading *p, struct mem *mem, struct bench_counts *counts, uint64_t run,
+                  const uint8_t *value, uint32_t size, struct payload *found);
+/* The stream of a producer of a run; NULL when it was never met. */
+struct stream *reading_stream(struct reading *p, uint64_t run, uint32_t producer);
+
+/* ---- connections that do nothing (dial.c) ---------------------------------------------------- */
+
+NODISCARD bool dials_start(struct worker *w);
+/* Opens what is due. */
+void dials_due(struct worker *w, uint64_t now);
+bool dials_all_open(const struct worker *w);
+
+#endif

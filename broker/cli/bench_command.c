@@ -1,0 +1,375 @@
+/* `torc bench`: words into options, and results into a table, JSON and a page. The load itself is
+ * broker/bench.
+ *
+ *   words ─▶ struct bench_options ─▶ bench_run ─▶ table on stdout, files that were asked for
+ *
+ *   exit code 0: done and sound   1: failed, or records lost and the like   2: wrong question
+ *             3: slower than asked (--slo), or than the other broker (--versus)
+ *
+ * Failure modes: what cannot be connected, or breaks while it runs, is one complaint. */
+#include "broker/cli/bench_command.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/bench/report.h"
+#include "broker/cli/version.h"
+
+#define TOPIC_DEFAULT "torc-bench"
+#define ADDRESS       "127.0.0.1:9092"
+#define RATE_MAX      1e9
+#define SECONDS_MAX   1e6
+
+/* clang-format off */
+#define BROKERS     {"brokers", 'b', false, "HOST:PORT", "who is asked (127.0.0.1:9092)"}
+#define TOPIC       {"topic", 't', false, "NAME", "the topic (torc-bench)"}
+#define CREATE      {"create", 'c', false, "N", "makes it with N partitions unless it is there"}
+#define FRESH       {"fresh", 0, false, NULL, "deletes the topic before and after"}
+#define COPIES      {"replicas", 0, false, "N", "of the topic made (1)"}
+#define CONFIG      {"config", 0, true, "KEY=VALUE", "of the topic made"}
+#define RATE        {"rate", 'r', false, "N", "records per second, on a timetable: open loop"}
+#define MAXIMUM     {"max", 0, false, NULL, "as fast as it goes: closed loop"}
+#define SECONDS     {"seconds", 's', false, "N", "measured (10)"}
+#define WARMUP      {"warmup", 0, false, "N", "seconds before that (2)"}
+#define CONNECTIONS {"connections", 0, false, "N", "of producers (4)"}
+#define CONSUMERS   {"consumers", 0, false, "N", "connections of consumers (1)"}
+#define IN_FLIGHT   {"in-flight", 0, false, "N", "requests under way per connection (5)"}
+#define RECORDS     {"records", 'n', false, "N", "per batch (1)"}
+#define SIZE        {"size", 0, false, "N", "bytes of a record's value (1024)"}
+#define BATCHES     {"batches", 0, false, "N", "per request, each for another partition (1)"}
+#define KEYS        {"keys", 0, false, "N", "records have keys, N different ones"}
+#define ACKS        {"acks", 0, false, "0|1|all", "who has to have it (all)"}
+#define CODEC       {"codec", 0, false, "NAME", "none, gzip, snappy, lz4 or zstd"}
+#define SOFT        {"text", 0, false, NULL, "values compress like text; else hardly"}
+#define IDEMPOTENT  {"idempotent", 0, false, NULL, "with producer ids and sequence numbers"}
+#define THREADS     {"threads", 0, false, "N", "of this program (1)"}
+#define PID         {"pid", 'p', false, "PID", "of the broker: says what it used"}
+#define SEED        {"seed", 0, false, "N", "of values and keys (1)"}
+#define FETCH_BYTES {"fetch-bytes", 0, false, "N", "of an answer at most (16 MiB)"}
+#define PARTITION   {"partition-bytes", 0, false, "N", "of a partition in an answer (1 MiB)"}
+#define BACKLOG     {"backlog", 0, false, "N", "records that wait for consumers (1000000)"}
+#define JSON        {"json", 0, false, "FILE", "everything, with histograms"}
+#define QUIET       {"quiet", 'q', false, NULL, "no progress line"}
+#define PLOT        {"plot", 0, false, NULL, "shows latency over time too"}
+#define END         {NULL, 0, false, NULL, NULL}
+#define WRITING     TOPIC, CREATE, FRESH, COPIES, CONFIG, CONNECTIONS, IN_FLIGHT, RECORDS, SIZE, \
+                    BATCHES, KEYS, ACKS, CODEC, SOFT, IDEMPOTENT, SEED
+#define COMMON      BROKERS, SECONDS, WARMUP, THREADS, PID, JSON, QUIET, PLOT
+
+const struct option bench_produce_options[] = {RATE, MAXIMUM, COMMON, WRITING, END};
+const struct option bench_consume_options[] = {COMMON, TOPIC, CONSUMERS, FETCH_BYTES, PARTITION,
+                                               END};
+const struct option bench_e2e_options[] = {RATE, MAXIMUM, COMMON, CONSUMERS, WRITING, FETCH_BYTES,
+                                           PARTITION, END};
+const struct option bench_catch_up_options[] = {RATE, MAXIMUM, COMMON, BACKLOG, CONSUMERS, WRITING,
+                                                FETCH_BYTES, PARTITION, END};
+const struct option bench_connections_options[] = {RATE, MAXIMUM, COMMON, CONNECTIONS, END};
+/* clang-format on */
+
+const char bench_description[] =
+    "Works against any Kafka broker. With --rate requests leave on a timetable fixed before, and\n"
+    "latency counts from when each was due (response); from when it left it is called service, "
+    "and\n"
+    "slip is how late this program was. With --max each connection keeps its window full. Records\n"
+    "carry sequence numbers: what is lost, repeated or out of order is found where somebody "
+    "reads.\n"
+    "Exit code 0: done; 1: failed, or records are not as they should be; 3: too slow, or slower.";
+
+/* ---- words into numbers ---------------------------------------------------------------------- */
+
+struct asked {
+    struct cli *cli;
+    struct bench_options o;
+    bool interrupted, wrong;
+    struct op signals;
+};
+
+static void wrong(struct asked *a, const char *option, const char *text, const char *what)
+{
+    char shown[512];
+    if (!a->wrong) {
+        int code =
+            cli_misused(a->cli, "--%s '%s' is not %s", option, cli_shown(&shown, text), what);
+        (void)code;
+    }
+    a->wrong = true;
+}
+
+static bool has(const struct asked *a, const char *option)
+{
+    return option_find(a->cli->command, option) != NULL && cli_count(a->cli, option) > 0;
+}
+
+/* A number with k, M or G behind it, as people write rates. */
+static bool number_read(const char *text, double *value)
+{
+    char *end;
+    *value = strtod(text, &end);
+    if (end == text)
+        return false;
+    static const char units[] = "kMG";
+    const char *unit = *end == '\0' ? NULL : strchr(units, *end);
+    for (const char *at = units; unit != NULL && at <= unit; at++)
+        *value *= 1000;
+    return (unit == NULL ? *end : end[1]) == '\0' && isfinite(*value);
+}
+
+static double number(struct asked *a, const char *option, double least, double most, double other)
+{
+    double value;
+    if (!has(a, option))
+        return other;
+    const char *text = cli_value(a->cli, option);
+    if (number_read(text, &value) && value >= least && value <= most)
+        return value;
+    char what[64];
+    (void)snprintf(what, sizeof(what), "a number from %g to %g", least, most);
+    wrong(a, option, text, what);
+    return other;
+}
+
+static uint32_t whole(struct asked *a, const char *option, uint32_t least, uint32_t most,
+                      uint32_t other)
+{
+    double value = number(a, option, least, most, other);
+    if (value != floor(value))
+        wrong(a, option, cli_value(a->cli, option), "a whole number");
+    return (uint32_t)value;
+}
+
+static const char *word(struct asked *a, const char *option, const char *other)
+{
+    return has(a, option) ? cli_value(a->cli, option) : other;
+}
+
+static void read_words(struct asked *a)
+{
+    struct bench_options *o = &a->o;
+    const char *acks = word(a, "acks", "all"), *codec = word(a, "codec", "none");
+    char why[160];
+    if (strcmp(acks, "all") == 0 || strcmp(acks, "-1") == 0)
+        o->acks = BENCH_ACKS_ALL;
+    else if (strcmp(acks, "0") == 0 || strcmp(acks, "1") == 0)
+        o->acks = (int16_t)(acks[0] - '0');
+    else
+        wrong(a, "acks", acks, "0, 1 or all");
+    o->codec = CODECS_COUNT;
+    for (uint32_t i = 0; i < CODECS_COUNT; i++)
+        if (strcmp(codec, codec_name((enum codec)i)) == 0)
+            o->codec = (enum codec)i;
+    if (o->codec == CODECS_COUNT)
+        wrong(a, "codec", codec, "none, gzip, snappy, lz4 or zstd");
+    o->brokers = word(a, "brokers", ADDRESS);
+    if (!a->wrong && !bench_address_read(&o->address, o->brokers, why, sizeof(why))) {
+        a->wrong = true;
+        int code = cli_misused(a->cli, "--brokers: %s", why);
+        (void)code;
+    }
+    if (option_find(a->cli->command, "config") == NULL)
+        return;
+    const char *const *configs = cli_values(a->cli, "config", &o->configs_count);
+    o->configs_count = MIN(o->configs_count, BENCH_CONFIGS_MAX);
+    memcpy(o->configs, configs, o->configs_count * sizeof(o->configs[0]));
+}
+
+static void read_numbers(struct asked *a)
+{
+    struct bench_options *o = &a->o;
+    bool dials = o->kind == BENCH_CONNECTIONS;
+    o->rate = number(a, "rate", 0.001, RATE_MAX, 0);
+    o->seconds = number(a, "seconds", 0.05, SECONDS_MAX, 10);
+    o->warmup = number(a, "warmup", 0, SECONDS_MAX, o->kind == BENCH_CONSUME || dials ? 0 : 2);
+    o->threads = whole(a, "threads", 1, BENCH_THREADS_MAX, 1);
+    o->connections = whole(a, "connections", 1, BENCH_CONNECTIONS_MAX, dials ? 1000 : 4);
+    o->consumers = whole(a, "consumers", 1, BENCH_CONNECTIONS_MAX, 1);
+    o->in_flight = whole(a, "in-flight", 1, BENCH_IN_FLIGHT_MAX, 5);
+    o->records = whole(a, "records", 1, BENCH_RECORDS_MAX, 1);
+    o->size = whole(a, "size", 0, BENCH_SIZE_MAX, 1024);
+    o->batches = whole(a, "batches", 1, BENCH_BATCHES_MAX, 1);
+    o->keys = whole(a, "keys", 1, UINT32_MAX, 0);
+    o->create = whole(a, "create", 1, BENCH_PARTITIONS_MAX, 0);
+    o->copies = (int16_t)whole(a, "replicas", 1, 100, 1);
+    o->pid = (int32_t)whole(a, "pid", 1, INT32_MAX, 0);
+    o->seed = whole(a, "seed", 0, UINT32_MAX, 1);
+    o->backlog = (uint64_t)number(a, "backlog", 1, 1e12, 1e6);
+    o->fetch_bytes = whole(a, "fetch-bytes", 1, 1u << 28, 16u << 20);
+    o->partition_bytes = whole(a, "partition-bytes", 1, 1u << 28, 1u << 20);
+    o->fetch_wait_ms = 500;
+}
+
+static bool asked_read(struct asked *a, enum bench_kind kind)
+{
+    struct bench_options *o = &a->o;
+    o->kind = kind;
+    read_numbers(a);
+    read_words(a);
+    o->topic = word(a, "topic", TOPIC_DEFAULT);
+    o->idempotent = has(a, "idempotent");
+    o->soft = has(a, "text");
+    o->delete_before = o->delete_after = has(a, "fresh");
+    o->quiet = has(a, "quiet");
+    o->interrupted = &a->interrupted;
+    if (a->wrong)
+        return false;
+    const char *why = NULL;
+    bool timed = kind != BENCH_CONSUME;
+    if (timed && !has(a, "rate") && !has(a, "max") && kind != BENCH_CONNECTIONS)
+        why = "say --rate N (open loop) or --max (closed loop)";
+    else if (timed && has(a, "rate") && has(a, "max"))
+        why = "--rate and --max contradict each other";
+    else if (o->idempotent && (o->acks != BENCH_ACKS_ALL || o->in_flight > 5))
+        why = "--idempotent needs --acks all and at most 5 --in-flight";
+    else if (o->delete_before && o->create == 0)
+        why = "--fresh needs --create N";
+    else if ((uint64_t)o->records * o->size > (1u << 30))
+        why = "a batch of more than 1 GiB";
+    if (why != NULL) {
+        int code = cli_misused(a->cli, "%s", why);
+        (void)code;
+    }
+    return why == NULL;
+}
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+static void interrupted(struct op *op)
+{
+    struct asked *a = container_of(op, struct asked, signals);
+    a->interrupted = true;
+}
+
+static bool write_file(struct asked *a, const char *path, const struct text *t)
+{
+    struct io *io = a->cli->io;
+    int error = t->failed ? -ENOMEM : 0;
+    int fd = error != 0 ? error : io_open(io, path, IO_WRITE | IO_CREATE | IO_TRUNC);
+    if (fd >= 0) {
+        int64_t n = io_pwrite(io, fd, t->data, t->size, 0);
+        error = n < 0 ? (int)n : 0;
+        io_close(io, fd);
+    }
+    if (fd >= 0 && error == 0)
+        return true;
+    cli_complain(a->cli, "%s: %s", path, strerror(fd < 0 ? -fd : -error));
+    return false;
+}
+
+static void show(struct asked *a, const struct text *t)
+{
+    for (size_t at = 0; at < t->size; at += 2048) /* cli_print has room for a line */
+        cli_print(a->cli, "%.2048s", t->data + at);
+}
+
+static bool write_json(struct asked *a, const struct provenance *p, const struct bench_result *r)
+{
+    struct text t;
+    text_init(&t, &a->cli->mem);
+    text_json_open(&t, NULL, '{');
+    text_json_string(&t, "command", a->cli->command->name);
+    text_json_string(&t, "version", TORC_VERSION);
+    report_json_provenance(&t, "provenance", p);
+    report_json_result(&t, "result", r);
+    text_json_close(&t, '}');
+    text_put(&t, "\n", 1);
+    bool good = write_file(a, cli_value(a->cli, "json"), &t);
+    text_free(&t);
+    return good;
+}
+
+/* The topic's backlog, for those who are to catch up: as fast as it goes, before the load. */
+static bool fill(struct asked *a)
+{
+    struct bench_options o = a->o;
+    struct bench_result *r = mem_zalloc(&a->cli->mem, sizeof(*r));
+    if (r == NULL)
+        return false;
+    o.kind = BENCH_PRODUCE;
+    o.rate = 0;
+    o.limit = o.backlog;
+    o.delete_after = false;
+    o.codec = CODEC_NONE;
+    bool good = bench_run(a->cli->io, &a->cli->mem, &o, r) && bench_result_sound(r);
+    if (!good)
+        cli_complain(a->cli, "the backlog cannot be produced: %s", r->why);
+    a->o.delete_before = false;
+    bench_result_free(r);
+    mem_free(&a->cli->mem, r, sizeof(*r));
+    return good;
+}
+
+static int report(struct asked *a, const struct provenance *p, const struct bench_result *r)
+{
+    struct text t;
+    int code = EXIT_OK;
+    text_init(&t, &a->cli->mem);
+    report_head(&t, r);
+    report_table(&t, r);
+    if (has(a, "plot"))
+        report_plot(&t, r);
+    show(a, &t);
+    text_free(&t);
+    report_wrong(&t, r);
+    if (!bench_result_sound(r)) {
+        cli_complain(a->cli, "%s", t.data == NULL ? "not sound" : t.data);
+        code = EXIT_FAILED;
+    }
+    text_free(&t);
+    if (has(a, "json") && !write_json(a, p, r))
+        code = EXIT_FAILED;
+    return code;
+}
+
+static int run(struct cli *c, enum bench_kind kind)
+{
+    struct asked *a = mem_zalloc(&c->mem, sizeof(*a));
+    struct bench_result *r = mem_zalloc(&c->mem, sizeof(*r));
+    if (a == NULL || r == NULL)
+        return EXIT_FAILED;
+    a->cli = c;
+    int code = EXIT_USAGE;
+    if (asked_read(a, kind)) {
+        code = EXIT_FAILED;
+        if (cli_io(c) != NULL) {
+            struct provenance p;
+            op_init(&a->signals, interrupted);
+            io_signals(c->io, &a->signals);
+            provenance_read(&p, c->io, &c->mem, a->o.pid, TORC_VERSION);
+            if (kind != BENCH_CATCH_UP || fill(a)) {
+                if (bench_run(c->io, &c->mem, &a->o, r))
+                    code = report(a, &p, r);
+                else
+                    cli_complain(c, "%s", r->why);
+                bench_result_free(r);
+            }
+        }
+    }
+    return code; /* what the signals point to lives as long as the reactor */
+}
+
+int command_bench_produce(struct cli *c)
+{
+    return run(c, BENCH_PRODUCE);
+}
+
+int command_bench_consume(struct cli *c)
+{
+    return run(c, BENCH_CONSUME);
+}
+
+int command_bench_e2e(struct cli *c)
+{
+    return run(c, BENCH_E2E);
+}
+
+int command_bench_catch_up(struct cli *c)
+{
+    return run(c, BENCH_CATCH_UP);
+}
+
+int command_bench_connections(struct cli *c)
+{
+    return run(c, BENCH_CONNECTIONS);
+}

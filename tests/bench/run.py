@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""`torc bench` against a broker on loopback: does it measure what it says, and find what is broken?
+
+What it must find is made on purpose: the batches of a sound topic are written again into others with one
+left out, one twice, two exchanged, and one byte of a value turned.
+"""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests"))
+from harness.batch import crc32c  # noqa: E402
+from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
+from harness.report import Report  # noqa: E402
+from harness.wire import Client  # noqa: E402
+
+TORC = os.environ.get("TORC") or TOP / "build/torc"
+OK, FAILED, USAGE = 0, 1, 2
+
+
+class Bench:
+    def __init__(self, broker, folder):
+        self.broker, self.folder = broker, folder
+
+    def run(self, kind, *words, brokers=None):
+        """The exit status, both outputs, and the JSON if there is one."""
+        out = self.folder / "bench.json"
+        out.unlink(missing_ok=True)
+        command = [TORC, "bench", kind, "--brokers", brokers or self.broker.address, "--json", out, *words]
+        task = subprocess.run(list(map(str, command)), text=True, capture_output=True, timeout=60,
+                              stdin=subprocess.DEVNULL)
+        found = json.loads(out.read_text()) if out.exists() else None
+        return task.returncode, task.stdout, task.stderr, found
+
+    def sound(self, kind, *words):
+        code, out, err, found = self.run(kind, *words)
+        assert code == OK, f"status {code}: {out}{err}"
+        assert found["result"]["verified"]["sound"], found["result"]["verified"]
+        return found["result"], out
+
+
+def produce(b):
+    words = ["--create", 4, "--rate", 400, "--seconds", 1, "--warmup", 0.2]
+    r, out = b.sound("produce", "--topic", "p", *words)
+    assert abs(r["counts"]["records"] - 400) <= 40, r["counts"]
+    latency = r["latency"]
+    assert latency["response"]["count"] == latency["service"]["count"] == 400, latency["response"]
+    assert latency["response"]["p50_us"] >= latency["service"]["p50_us"], latency
+    assert sum(n for _, n in latency["response"]["buckets_ns"]) == 400
+    assert "open loop" in out and "p99.99" in out and max(map(len, out.splitlines()[1:])) <= 80, out
+
+
+def kinds_of_batches(b):
+    words = ["--max", "--seconds", 0.3, "--warmup", 0, "--create", 8, "--fresh", "--topic", "k"]
+    for more in (["--acks", 1], ["--acks", 0], ["--idempotent"], ["--keys", 9], ["--batches", 2],
+                 ["--records", 100, "--size", 10], ["--records", 20, "--codec", "lz4"],
+                 ["--records", 20, "--codec", "zstd", "--text"], ["--size", 0],
+                 ["--connections", 20, "--threads", 2]):
+        r, _ = b.sound("produce", *words, *more)
+        assert r["counts"]["acknowledged"] > 0, (more, r["counts"])
+
+
+def end_to_end(b):
+    words = ["--rate", 1000, "--records", 5, "--seconds", 1, "--warmup", 0.2]
+    for more in (["--create", 3], ["--threads", 2, "--consumers", 2], ["--codec", "snappy"]):
+        r, out = b.sound("e2e", "--topic", "e", *words, *more)
+        v = r["verified"]
+        assert v["checked"] == r["counts"]["acknowledged"] == 1200, (v, r["counts"])
+        assert r["latency"]["end_to_end"]["count"] == 1000, r["latency"]["end_to_end"]["count"]
+        assert "0 lost, 0 repeated, 0 out of order" in out, out
+
+
+def catch_up(b):
+    r, _ = b.sound("catch-up", "--topic", "c", "--create", 2, "--backlog", 5000, "--rate", 200,
+                   "--seconds", 1, "--warmup", 0.2, "--fresh")
+    assert r["verified"]["checked"] >= 5000 + 240, r["verified"]
+
+
+def connections(b):
+    r, out = b.sound("connections", "--connections", 200, "--seconds", 0.3, "--rate", 1000)
+    assert r["counts"]["opened"] == 200 and "opened" in out, r["counts"]
+
+
+def cost(b):
+    _, out = b.sound("produce", "--topic", "p", "--rate", 200, "--seconds", 0.5, "--warmup", 0,
+                     "--pid", b.broker.process.pid)
+    assert "CPU-s/GB" in out and "rss" in out, out
+
+
+def reads_batches(wire, topic):
+    answer = wire.ask("Fetch", 12, {"replica_id": -1, "max_wait_ms": 100, "min_bytes": 1,
+                                    "max_bytes": 1 << 24, "session_epoch": -1, "rack_id": "", "topics": [
+        {"topic": topic, "partitions": [{"partition": 0, "fetch_offset": 0,
+                                         "partition_max_bytes": 1 << 24}]}]})
+    records = answer["responses"][0]["partitions"][0]["records"]
+    found, at = [], 0
+    while at < len(records):
+        size = 12 + int.from_bytes(records[at + 8:at + 12], "big")
+        found.append(bytes(8) + records[at + 8:at + size])  # as it was before it had an offset
+        at += size
+    return found
+
+
+def write_batches(wire, topic, batches):
+    for batch in batches:
+        answer = wire.ask("Produce", 9, {"acks": -1, "timeout_ms": 10000, "topic_data": [
+            {"name": topic, "partition_data": [{"index": 0, "records": batch}]}]})
+        error = answer["responses"][0]["partition_responses"][0]["error_code"]
+        assert error == 0, f"Produce: error {error}"
+
+
+def turned(batch):
+    """One byte of the last value turned, checksum of the batch right again."""
+    changed = bytearray(batch)
+    changed[-10] ^= 1
+    changed[17:21] = crc32c(bytes(changed[21:])).to_bytes(4, "big")
+    return bytes(changed)
+
+
+def broken_streams(b):
+    b.sound("produce", "--topic", "whole", "--create", 1, "--rate", 200, "--records", 4, "--seconds", 0.2,
+            "--warmup", 0, "--connections", 1)
+    with Client(b.broker.address) as wire:
+        whole = reads_batches(wire, "whole")
+        assert len(whole) == 10, len(whole)
+        swapped = [*whole[:3], whole[4], whole[3], *whole[5:]]
+        for name, batches, what, count in (
+                ("sound", whole, None, 0),
+                ("lost", whole[:5] + whole[6:], "lost", 4),
+                ("repeated", whole[:6] + whole[5:], "repeated", 4),
+                ("swapped", swapped, "disordered", 4),
+                ("turned", [*whole[:-1], turned(whole[-1])], "damaged", 1)):
+            wire.ask("CreateTopics", 7, {"timeout_ms": 10000, "topics": [
+                {"name": name, "num_partitions": 1, "replication_factor": 1}]})
+            write_batches(wire, name, batches)
+            code, out, err, found = b.run("consume", "--topic", name)
+            v = found["result"]["verified"]
+            others = {k: v[k] for k in ("lost", "repeated", "disordered", "damaged") if k != what and v[k]}
+            assert v.get(what, 0) == count and not others, (name, v)
+            assert code == (FAILED if what else OK) and (what is None or "records:" in err), (name, err)
+
+
+def misuse(b):
+    for words, said in ((["produce"], "say --rate"), (["produce", "--rate", "x"], "is not a number"),
+                        (["produce", "--rate", 5, "--max"], "contradict"),
+                        (["produce", "--rate", 5, "--acks", 2], "is not 0, 1 or all"),
+                        (["produce", "--max", "--codec", "rar"], "none, gzip"),
+                        (["produce", "--max", "--idempotent", "--acks", 1], "needs --acks all"),
+                        (["produce", "--max", "--in-flight", 0.5], "in-flight"),
+                        (["produce", "--max", "--fresh"], "needs --create"),
+                        (["e2e", "--max", "--recrods", 5], "did you mean --records")):
+        code, out, err, _ = b.run(*words)
+        assert code == USAGE and not out and said in err, (words, code, err)
+    code, _, err, _ = b.run("produce", "--max", brokers="host.example:9092")
+    assert code == USAGE and "no numeric address" in err, err
+
+
+def failures(b):
+    code, out, err, _ = b.run("produce", "--max", brokers="127.0.0.1:1")
+    assert code == FAILED and "connect: Connection refused" in err and not out, err
+    code, out, err, _ = b.run("produce", "--max", "--topic", "absent")
+    assert code == FAILED and "there is no topic absent; --create N makes one" in err, err
+    code, out, err, _ = b.run("produce", "--max", "--topic", "small", "--create", 1, "--config",
+                              "max.message.bytes=1000", "--size", 2000, "--seconds", 0.1, "--warmup", 0)
+    assert code == FAILED and "MESSAGE_TOO_LARGE" in err, err
+
+
+def main():
+    arguments(__doc__).parse_args()
+    interrupt_on_term()
+    report = Report()
+    with Place() as place:
+        broker = place.broker("torc").start()
+        bench = Bench(broker, place.folder)
+        for case in (produce, kinds_of_batches, end_to_end, catch_up, connections, cost, broken_streams,
+                     misuse, failures):
+            report.case(case.__name__.replace("_", " "), case, bench)
+        place.keep = report.failed > 0
+    return report.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
