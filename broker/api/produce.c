@@ -3,6 +3,14 @@
  *   home core    START ─ split by owner ─▶ AWAIT_LEGS ─────────────────────────────▶ answer
  *   owner core         └▶ ADMIT ─▶ (AWAIT_ROOM) ─▶ AWAIT_DURABLE ─────────────────┘
  *
+ * The first batch of a transaction in a partition (KIP-890): its owner sends the leg home as it is,
+ * with a guard for each such batch; home asks the transaction's coordinator about all of them at
+ * once (txn_ask.h), and sends those that it lets pass again:
+ *
+ *   leg ─▶ owner: is it open here? ─ yes ─▶ ADMIT
+ *                    └ no ─▶ home ─▶ coordinator ─▶ home ─▶ owner: ADMIT, with the guards
+ *                              ▲ busy with the last one, and the client adds: soon again ◀┘
+ *
  * A leg is what one owner core must do for this request: home lends it, the owner returns it. The
  * records stay in the request's frame at home; the owner reads them there once, while admitting,
  * and copies them into its log memory.
@@ -13,14 +21,23 @@
  *  2. Legs of one connection reach an owner in request order and are admitted in that order: a leg
  *     waits for room, with what is left of it, behind those that wait already.
  *  3. The frame is not freed while a leg is away: the flow is answered after the last one is home.
+ *  4. A leg with a batch that must be verified appends nothing before all of it is decided, so that
+ *     batches stay in the order of the request.
  *
  * Failure modes: per partition, Kafka's code. acks=0 with any error closes the connection, the only
  * sign such a producer can see (KafkaApis.handleProduceRequest). */
 #include "broker/api/api.h"
 #include "broker/data_core.h"
 #include "broker/step.h"
+#include "broker/txn_ask.h"
 #include "proto/batch.h"
 #include "proto/gen/produce.h"
+
+/* How soon and how long a coordinator that is busy with the producer's last transaction is asked
+ * again, before the client is told so (add.partitions.to.txn.retry.backoff.max.ms). */
+#define TXN_RETRY_FIRST_NS (1 * NS_PER_MS)
+#define TXN_RETRY_LAST_NS  (20 * NS_PER_MS)
+#define TXN_RETRY_TIME_NS  (100 * NS_PER_MS)
 
 struct produce_part {
     struct log_append append;
@@ -28,7 +45,20 @@ struct produce_part {
     struct produce_part *next; /* of the same leg */
     struct uuid topic_id;
     int32_t partition;
+    bool txn;     /* a transactional batch: that the transaction is open is checked */
+    bool refused; /* answered before it came to the log */
+    int32_t base_sequence;
     struct produce_response_partition_produce_response *out;
+};
+
+/* What a request in a transaction has beside. */
+struct produce_txn {
+    struct txn_ask ask; /* id, producer id and epoch are set by the first transactional batch */
+    struct produce_part **asked;
+    struct produce *produce;
+    struct timer timer;
+    uint64_t until_ns, wait_ns;
+    bool found, mixed; /* a transactional batch; more than one producer */
 };
 
 struct produce_leg {
@@ -39,7 +69,9 @@ struct produce_leg {
     struct produce_part *next; /* owner: the part to admit next */
     struct list waiter;        /* owner: data_core.room_waiters */
     uint32_t pending;          /* owner: parts not durable yet */
+    uint32_t unverified;       /* owner: transactions to be asked for; then nothing was appended */
     bool used;
+    bool checks; /* home: it has transactional batches that are not verified */
 };
 
 struct produce {
@@ -50,6 +82,7 @@ struct produce {
     uint32_t legs_away;
     bool admin_client, authorized;
     int16_t version;
+    struct produce_txn *txn; /* NULL: no transactional id */
     struct produce_leg legs[];
 };
 
@@ -89,6 +122,23 @@ static bool produce_authorized(const struct produce *p)
     return true;
 }
 
+/* Whose transaction the request is in, and that it is one. */
+static void part_look(struct produce *p, const struct wire_records *r, struct produce_part *part)
+{
+    struct produce_txn *t = p->txn;
+    struct batch_header h;
+    if (t == NULL || r->size <= 0 || batch_peek(r->data, (uint32_t)r->size, &h) != BATCH_WHOLE ||
+        !batch_has(&h, BATCH_TRANSACTIONAL) || h.producer_id < 0)
+        return;
+    t->mixed |= t->found &&
+                (t->ask.producer_id != h.producer_id || t->ask.producer_epoch != h.producer_epoch);
+    t->found = true;
+    t->ask.producer_id = h.producer_id;
+    t->ask.producer_epoch = h.producer_epoch;
+    part->base_sequence = h.base_sequence;
+    part->txn = t->ask.add || p->flow->core->config->transaction_partition_verification_enable;
+}
+
 /* What can be said without the owner. KE_NONE: the owner must look at it. */
 static enum kafka_error part_check(const struct produce *p, const struct topic_image *topic,
                                    const struct produce_request_partition_produce_data *in)
@@ -103,9 +153,6 @@ static enum kafka_error part_check(const struct produce *p, const struct topic_i
         return KE_INVALID_REQUIRED_ACKS;
     if (topic->internal && !p->admin_client)
         return KE_INVALID_TOPIC_EXCEPTION;
-    /* No transaction coordinator serves ids yet, so none can be known to it. */
-    if (part_transactional(&in->records))
-        return KE_INVALID_PRODUCER_ID_MAPPING;
     return KE_NONE;
 }
 
@@ -130,6 +177,8 @@ static void produce_add(struct produce *p, const struct topic_image *topic,
         leg->produce = p;
         leg->last = &leg->parts;
     }
+    part_look(p, &in->records, part);
+    leg->checks |= part->txn;
     *leg->last = part;
     leg->last = &part->next;
 }
@@ -188,6 +237,53 @@ static bool produce_split(struct produce *p)
     return true;
 }
 
+static void txn_retry(struct timer *t);
+static void txn_answered(struct txn_ask *ask);
+
+/* false: no memory. */
+static bool produce_txn_make(struct produce *p)
+{
+    if (p->request.transactional_id.size < 0)
+        return true;
+    struct produce_txn *t = p->txn = arena_array(&p->flow->arena, 1, sizeof(*t));
+    if (t == NULL)
+        return false;
+    t->produce = p;
+    t->ask.transactional_id = p->request.transactional_id;
+    t->ask.add = p->version >= 12;
+    t->ask.done = txn_answered;
+    t->wait_ns = TXN_RETRY_FIRST_NS;
+    t->until_ns = io_now_ns(p->flow->core->io) + TXN_RETRY_TIME_NS;
+    timer_init(&t->timer, txn_retry);
+    return true;
+}
+
+/* More than one producer in one request: as a whole it is none's. */
+static void produce_refuse_mixed(struct produce *p)
+{
+    for (int32_t i = 0; i < p->response.responses_count; i++) {
+        struct produce_response_topic_produce_response *t = &p->response.responses[i];
+        for (int32_t j = 0; j < t->partition_responses_count; j++)
+            part_refuse(&t->partition_responses[j], KE_INVALID_PRODUCER_ID_MAPPING, NULL);
+    }
+    for (uint16_t i = 0; i < p->cores_count; i++)
+        p->legs[i].used = false;
+}
+
+static void legs_send(struct produce *p, bool unverified)
+{
+    struct data_core *core = p->flow->core;
+    for (uint16_t i = 0; i < p->cores_count; i++)
+        p->legs_away += p->legs[i].used && (!unverified || p->legs[i].unverified > 0);
+    for (uint16_t i = 0; i < p->cores_count; i++) {
+        struct produce_leg *leg = &p->legs[i];
+        if (!leg->used || (unverified && leg->unverified == 0))
+            continue;
+        leg->msg.kind = MSG_PRODUCE;
+        mail_send(&core->mail, (struct core_id){i}, &leg->msg);
+    }
+}
+
 void produce_start(struct flow *f, struct wire_reader *body)
 {
     struct data_core *core = f->core;
@@ -204,16 +300,13 @@ void produce_start(struct flow *f, struct wire_reader *body)
     p->cores_count = core->cores_count;
     p->admin_client = wire_string_equal(f->client_id, wire_string_of("__admin_client"));
     p->authorized = produce_authorized(p);
-    if (!produce_split(p)) {
+    if (!produce_txn_make(p) || !produce_split(p)) {
         flow_refuse(f, "no memory");
         return;
     }
-    for (uint16_t i = 0; i < p->cores_count; i++)
-        p->legs_away += p->legs[i].used;
-    for (uint16_t i = 0; i < p->cores_count; i++) {
-        if (p->legs[i].used)
-            mail_send(&core->mail, (struct core_id){i}, &p->legs[i].msg);
-    }
+    if (p->txn != NULL && p->txn->mixed)
+        produce_refuse_mixed(p);
+    legs_send(p, false);
     if (p->legs_away == 0)
         produce_answer(p);
 }
@@ -248,6 +341,8 @@ static bool leg_admit(struct data_core *core, struct produce_leg *leg)
         struct produce_part *part = leg->next;
         struct log *l = log_find(core->logs, part->topic_id, part->partition);
         leg->next = part->next;
+        if (part->refused)
+            continue;
         part->append.done = part_done;
         if (l == NULL) { /* deleted since home looked */
             part->append.error = KE_UNKNOWN_TOPIC_OR_PARTITION;
@@ -263,10 +358,33 @@ static bool leg_admit(struct data_core *core, struct produce_leg *leg)
     return true;
 }
 
+/* Counts the transactions that are not open where they write. Who is verified keeps its guard. */
+static void leg_check(struct data_core *core, struct produce_leg *leg)
+{
+    const struct txn_ask *ask = &leg->produce->txn->ask;
+    leg->unverified = 0;
+    for (struct produce_part *part = leg->parts; part != NULL; part = part->next) {
+        struct log *l = log_find(core->logs, part->topic_id, part->partition);
+        part->append.txn_guard = 0;
+        if (!part->txn || l == NULL)
+            continue;
+        if (!log_txn_begin(l, ask->producer_id, ask->producer_epoch, part->base_sequence, ask->add,
+                           &part->append.txn_guard))
+            part->append.txn_guard = 0; /* without memory the log says that nobody verified it */
+        leg->unverified += part->append.txn_guard != 0;
+    }
+}
+
 void produce_leg_arrived(struct data_core *core, struct msg *msg)
 {
     struct produce_leg *leg = container_of(msg, struct produce_leg, msg);
     leg->owner = core;
+    if (leg->checks)
+        leg_check(core, leg);
+    if (leg->checks && leg->unverified > 0) {
+        leg_return(core, leg);
+        return;
+    }
     leg->next = leg->parts;
     leg->pending = 1; /* ours, so that nothing completes the leg before all of it is admitted */
     if (!list_empty(&core->room_waiters) || !leg_admit(core, leg))
@@ -280,6 +398,114 @@ void produce_legs_resume(struct data_core *core)
         if (!leg_admit(core, container_of(l, struct produce_leg, waiter)))
             list_push_front(&core->room_waiters, l);
     }
+}
+
+/* ---- home: verify ---------------------------------------------------------------------------- */
+
+/* What the coordinator says, as this client understands it (ReplicaManager, AddPartitionsToTxn-
+ * Manager): clients that do not know the coordinator's errors here get one that they retry. */
+static enum kafka_error txn_error(const struct produce *p, enum kafka_error error)
+{
+    switch (error) {
+    case KE_COORDINATOR_LOAD_IN_PROGRESS:
+    case KE_COORDINATOR_NOT_AVAILABLE:
+    case KE_NOT_COORDINATOR:
+        return KE_NOT_ENOUGH_REPLICAS;
+    case KE_CONCURRENT_TRANSACTIONS:
+        return p->version >= 12 ? error : KE_NOT_ENOUGH_REPLICAS;
+    case KE_PRODUCER_FENCED:
+        return KE_INVALID_PRODUCER_EPOCH;
+    case KE_TRANSACTION_ABORTABLE:
+        return p->version >= 11 ? error : KE_INVALID_TXN_STATE;
+    default:
+        return error;
+    }
+}
+
+static const char *txn_message(enum kafka_error error)
+{
+    if (error == KE_NOT_ENOUGH_REPLICAS)
+        return "The transaction's coordinator cannot be asked about the partition now.";
+    return error == KE_INVALID_TXN_STATE ? "The partition is not part of the transaction." : NULL;
+}
+
+/* The name is a copy: the topic may be deleted while the ask is away. false: no memory. */
+static bool txn_ask_add(struct produce *p, struct produce_part *part)
+{
+    struct produce_txn *t = p->txn;
+    const struct topic_image *topic = image_topic_by_id(&p->flow->core->image, part->topic_id);
+    struct txn_ask_partition *asked = &t->ask.partitions[t->ask.partitions_count];
+    *asked = (struct txn_ask_partition){
+        .topic_id = part->topic_id, .topic = wire_string_of(""), .partition = part->partition};
+    if (topic != NULL)
+        asked->topic = (struct wire_string){
+            arena_copy(&p->flow->arena, topic->name, topic->name_size), (int32_t)topic->name_size};
+    t->asked[t->ask.partitions_count++] = part;
+    return asked->topic.data != NULL;
+}
+
+/* One ask for all that must be verified. false: no memory. */
+static bool txn_ask_for(struct produce *p)
+{
+    struct produce_txn *t = p->txn;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->cores_count; i++)
+        count += p->legs[i].used ? p->legs[i].unverified : 0;
+    t->asked = arena_array(&p->flow->arena, count, sizeof(struct produce_part *));
+    t->ask.partitions = arena_array(&p->flow->arena, count, sizeof(*t->ask.partitions));
+    if (t->asked == NULL || t->ask.partitions == NULL)
+        return false;
+    t->ask.partitions_count = 0;
+    for (uint32_t i = 0; i < p->cores_count; i++) {
+        const struct produce_leg *leg = &p->legs[i];
+        for (struct produce_part *part = leg->used && leg->unverified > 0 ? leg->parts : NULL;
+             part != NULL; part = part->next) {
+            assert(part->append.txn_guard == 0 || t->ask.partitions_count < count);
+            if (part->append.txn_guard != 0 && !txn_ask_add(p, part))
+                return false;
+        }
+    }
+    txn_ask_send(p->flow->core, &t->ask);
+    return true;
+}
+
+static bool txn_busy(const struct produce_txn *t)
+{
+    if (!t->ask.add || io_now_ns(t->produce->flow->core->io) >= t->until_ns)
+        return false;
+    for (uint32_t i = 0; i < t->ask.partitions_count; i++) {
+        if (t->ask.partitions[i].error == KE_CONCURRENT_TRANSACTIONS)
+            return true;
+    }
+    return false;
+}
+
+static void txn_answered(struct txn_ask *ask)
+{
+    struct produce_txn *t = container_of(ask, struct produce_txn, ask);
+    struct produce *p = t->produce;
+    struct data_core *core = p->flow->core;
+    if (txn_busy(t)) {
+        timer_arm(&core->wheel, &t->timer, io_now_ns(core->io) + t->wait_ns);
+        t->wait_ns = MIN(t->wait_ns * 2, TXN_RETRY_LAST_NS);
+        return;
+    }
+    for (uint32_t i = 0; i < ask->partitions_count; i++) {
+        enum kafka_error error = txn_error(p, ask->partitions[i].error);
+        if (error == KE_NONE)
+            continue;
+        t->asked[i]->refused = true;
+        part_refuse(t->asked[i]->out, error, txn_message(error));
+    }
+    for (uint32_t i = 0; i < p->cores_count; i++)
+        p->legs[i].checks = false; /* what is let pass has its guard, or needs none */
+    legs_send(p, true);
+}
+
+static void txn_retry(struct timer *timer)
+{
+    struct produce_txn *t = container_of(timer, struct produce_txn, timer);
+    legs_send(t->produce, true); /* another batch may have opened it meanwhile */
 }
 
 /* ---- home: answer ---------------------------------------------------------------------------- */
@@ -324,6 +550,8 @@ static bool leg_collect(struct produce *p, struct produce_leg *leg)
     for (struct produce_part *part = leg->parts; part != NULL; part = part->next) {
         const struct log_append *a = &part->append;
         struct produce_response_partition_produce_response *out = part->out;
+        if (part->refused)
+            continue;
         if (a->error != KE_NONE) {
             part_refuse(out, a->error, a->message);
             out->log_start_offset = log_start_told(a);
@@ -344,8 +572,15 @@ void produce_leg_home(struct data_core *core, struct msg *msg)
     struct produce *p = leg->produce;
     assert(core_same(core_self(), p->flow->core->id) && p->flow->core == core);
     assert(p->legs_away > 0);
-    if (--p->legs_away == 0)
+    if (--p->legs_away > 0)
+        return;
+    bool unverified = false;
+    for (uint32_t i = 0; i < p->cores_count; i++)
+        unverified |= p->legs[i].used && p->legs[i].checks && p->legs[i].unverified > 0;
+    if (!unverified)
         produce_answer(p);
+    else if (!txn_ask_for(p))
+        flow_refuse(p->flow, "no memory");
 }
 
 static bool produce_any_error(const struct produce *p)
