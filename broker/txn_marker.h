@@ -52,9 +52,7 @@ struct txn_markers {
     int32_t coordinator_epoch;
     int8_t transaction_version; /* 2: the epoch must be above the one of the data */
     bool commit;
-    /* A transaction coordinator writes markers again after a crash; others (WriteTxnMarkers) are
-     * told INVALID_PRODUCER_EPOCH for a second one of version 2, as by Kafka. */
-    bool may_repeat;
+    bool may_repeat; /* of version 2: one that was written already is NONE, not the past's */
     struct txn_marker *partitions; /* ids, partitions; the rest zero */
     uint32_t partitions_count;
     struct txn_marker_leg *legs;         /* room for one per data core, zeroed */

@@ -5,8 +5,7 @@
  * are
  *
  * Failure modes: per marker and partition, Kafka's code; a partition that is not here is UNKNOWN_
- * TOPIC_OR_PARTITION. A second marker of transaction version 2 is refused with INVALID_PRODUCER_
- * EPOCH, as by Kafka. */
+ * TOPIC_OR_PARTITION. */
 #include "broker/api/api.h"
 #include "broker/data_core.h"
 #include "broker/txn_marker.h"
@@ -97,6 +96,7 @@ static bool mark_make(struct write_request *w, struct mark *k,
         .coordinator_epoch = in->coordinator_epoch,
         .transaction_version = in->transaction_version,
         .commit = in->transaction_result,
+        .may_repeat = true,
         .partitions = arena_array(&f->arena, count, sizeof(struct txn_marker)),
         .legs = arena_array(&f->arena, f->core->cores_count, sizeof(struct txn_marker_leg)),
         .done = mark_done,
