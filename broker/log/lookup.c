@@ -35,8 +35,7 @@ static void lookup_batch(struct lookup *k, const uint8_t *batch, const struct ba
         k->over = true;
         return;
     }
-    if (h->magic != 2 || h->max_timestamp < k->timestamp ||
-        batch_last_offset(h) < l->start_offset)
+    if (h->magic != 2 || h->max_timestamp < k->timestamp || batch_last_offset(h) < l->start_offset)
         return;
     enum compress_result opened =
         record_open(l->core->config.compress, batch, h, BATCH_UNPACKED_BYTES_DEFAULT, &it);
