@@ -16,19 +16,15 @@
 #include "proto/gen/create_topics.h"
 #include "proto/gen/entries.h"
 #include "proto/gen/header.h"
-#include "proto/gen/list_offsets.h"
 #include "proto/gen/metadata.h"
 
-#define MEMORY        (512ull << 20)
-#define ANSWER_MAX    (256u << 20)
-#define PATIENCE      600 /* looks, a tenth of a second apart */
-#define PATIENCE_US   100000u
-#define CONFIGS_MAX   32u
-#define LATEST        (-1)
-#define NO_REPLICA    (-1)
-#define CLIENT_NAME   "torc-perf"
-#define ONE_COPY      1
-#define PARTITIONS_AT 10000u /* per request */
+#define MEMORY      (512ull << 20)
+#define ANSWER_MAX  (256u << 20)
+#define PATIENCE    600 /* looks, a tenth of a second apart */
+#define PATIENCE_US 100000u
+#define CONFIGS_MAX 32u
+#define CLIENT_NAME "torc-perf"
+#define ONE_COPY    1
 
 void die(const char *format, ...)
 {
@@ -254,54 +250,4 @@ struct uuid client_find_topic(struct client *c, const char *name, uint32_t *part
         (void)usleep(PATIENCE_US);
     }
     die("topic %s is not there, or not led", name);
-}
-
-/* One run of partitions; false: some of them cannot say yet. */
-static bool client_ends_of(struct client *c, const char *name, uint32_t first, uint32_t count,
-                           int64_t *ends)
-{
-    struct list_offsets_request_list_offsets_topic topic;
-    struct list_offsets_request request;
-    struct list_offsets_response response;
-    list_offsets_request_list_offsets_topic_init(&topic);
-    topic.name = wire_string_of(name);
-    topic.partitions = calloc(count, sizeof(*topic.partitions));
-    topic.partitions_count = (int32_t)count;
-    if (topic.partitions == NULL)
-        die("no memory");
-    for (uint32_t i = 0; i < count; i++) {
-        list_offsets_request_list_offsets_partition_init(&topic.partitions[i]);
-        topic.partitions[i].partition_index = (int32_t)(first + i);
-        topic.partitions[i].timestamp = LATEST;
-    }
-    list_offsets_request_init(&request);
-    request.replica_id = NO_REPLICA;
-    request.topics = &topic;
-    request.topics_count = 1;
-    client_ask(c, API_LIST_OFFSETS, &request, &response);
-    free(topic.partitions);
-    if (response.topics_count != 1 || response.topics[0].partitions_count != (int32_t)count)
-        die("ListOffsets was not answered for what was asked");
-    for (uint32_t i = 0; i < count; i++) {
-        const struct list_offsets_response_list_offsets_partition_response *p =
-            &response.topics[0].partitions[i];
-        if (p->error_code != KE_NONE)
-            return false;
-        if (p->partition_index < (int32_t)first || p->partition_index >= (int32_t)(first + count))
-            die("ListOffsets answered for partition %d", p->partition_index);
-        ends[p->partition_index] = p->offset;
-    }
-    return true;
-}
-
-void client_ends(struct client *c, const char *name, uint32_t partitions, int64_t *ends)
-{
-    for (uint32_t first = 0; first < partitions; first += PARTITIONS_AT) {
-        uint32_t count = MIN(partitions - first, PARTITIONS_AT), looks = 0;
-        while (!client_ends_of(c, name, first, count, ends)) {
-            if (++looks == PATIENCE)
-                die("partitions of %s have no end offset", name);
-            (void)usleep(PATIENCE_US);
-        }
-    }
 }

@@ -36,7 +36,5 @@ void client_make_topic(struct client *c, const char *name, uint32_t partitions,
                        const char *const *configs, uint32_t configs_count);
 /* The id of a topic and how many partitions it has, once all of them are led by somebody. */
 struct uuid client_find_topic(struct client *c, const char *name, uint32_t *partitions);
-/* Where the next record of each partition goes: its end offset. */
-void client_ends(struct client *c, const char *topic, uint32_t partitions, int64_t *ends);
 
 #endif

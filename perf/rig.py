@@ -168,15 +168,39 @@ def delete_topic(broker, name):
         wire.ask("DeleteTopics", 6, {"topics": [{"name": name}], "timeout_ms": 60000})
 
 
-def produce(broker, *words):
-    """One run of produce_load; its line as a dict of numbers and words."""
-    command = [BUILD / "perf/produce_load", *map(str, words), "--pid", str(broker.process.pid),
-               broker.address]
-    task = subprocess.run(command, text=True, capture_output=True, stdin=subprocess.DEVNULL)
+def bench(broker, kind, *words, torc=None):
+    """One run of `torc bench`; what it says in JSON. `torc`: another build of it."""
+    out = Path(broker.folder) / "bench.json"
+    command = [torc or BUILD / "torc", "bench", kind, "--brokers", broker.address, "--pid",
+               broker.process.pid, "--quiet", "--json", out, *words]
+    task = subprocess.run(list(map(str, command)), text=True, capture_output=True,
+                          stdin=subprocess.DEVNULL)
     if task.returncode:
-        raise RuntimeError(f"{broker.folder.name}: {task.stdout}{task.stderr}")
-    found = dict(pair.split("=", 1) for pair in task.stdout.split() if "=" in pair)
-    return {k: float(v) if re.fullmatch(r"-?[\d.]+", v) else v for k, v in found.items()}
+        raise RuntimeError(f"{broker.folder.name}: {kind}: {task.stdout}{task.stderr}")
+    return json.loads(out.read_text())["result"]
+
+
+def figures(result):
+    """The figures of a result that tables show, by name."""
+    counts, cost, seconds = result["counts"], result["cost"], result["seconds"]
+    latency = result["latency"].get("end_to_end") or result["latency"].get("response") or {}
+    data = counts["bytes"] or counts["read_bytes"]
+    seconds_read = result["read_seconds"] if not counts["bytes"] else seconds
+    cpu = cost.get("broker_user_s", 0) + cost.get("broker_system_s", 0)
+    records = counts["records"] or counts["read_records"]
+    return {"mb_per_s": data / 1e6 / (seconds_read or seconds),
+            "records_per_s": records / (seconds_read or seconds),
+            "broker_cpu_s_per_gb": cost.get("broker_cpu_s_per_gb", 0), "broker_cpu": cpu / seconds,
+            "p50_us": latency.get("p50_us"), "p99_us": latency.get("p99_us"),
+            "p999_us": latency.get("p99.9_us"), "rss_mb": cost.get("broker_rss_bytes", 0) / 1e6,
+            "written_per_byte": round(cost.get("broker_written_bytes", 0) / data, 2) if data else 0,
+            "load_cpu": round(cost["generator_cpu_s"] / seconds, 2)}
+
+
+def produce(broker, *words):
+    """One load of producers; its figures."""
+    pace = [] if "--rate" in words else ["--max"]
+    return figures(bench(broker, "produce", *pace, *words))
 
 
 # ---- the machine ---------------------------------------------------------------------------------

@@ -184,6 +184,18 @@ def prove(broker, records):
     broker.kill()
     say(f"killed (SIGKILL) and restarted: ready in {broker.start() * 1e3:.0f} ms")
     read(broker, "read again after the kill", records)
+    measure(broker)
+
+
+def measure(broker):
+    """Latency from due to read, at a modest rate: what this machine makes of it today."""
+    task = subprocess.run([TORC, "bench", "e2e", "--brokers", f"127.0.0.1:{broker.port}", "--topic",
+                           "torc-bench", "--create", "6", "--rate", "1000", "--seconds", "3", "--warmup",
+                           "1", "--pid", str(broker.process.pid), "--plot", "--quiet"], text=True,
+                          capture_output=True, timeout=READY_S)
+    if task.returncode:
+        raise Failed(f"torc bench e2e: {task.stdout}{task.stderr}")
+    print(task.stdout, end="", flush=True)
 
 
 def main():
