@@ -21,7 +21,8 @@ void control_ask_as(struct flow *f, int16_t api_key, int16_t api_version, const 
     assert(core_same(core_self(), core->id));
     struct control_leg *leg = arena_array(&f->arena, 1, sizeof(*leg));
     if (leg == NULL) {
-        flow_refuse(f, "no memory");
+        if (answer != NULL)
+            flow_refuse(f, "no memory");
         return;
     }
     leg->msg.home = core->id;
@@ -47,9 +48,9 @@ void control_call_home(struct data_core *core, struct msg *msg)
     struct control_leg *leg = container_of(msg, struct control_leg, msg);
     struct flow *f = leg->flow;
     assert(f->core == core);
-    if (leg->response == NULL)
+    if (leg->answer != NULL && leg->response == NULL)
         flow_refuse(f, "the control core cannot answer");
-    else
+    else if (leg->answer != NULL)
         leg->answer(f, leg->response);
     leg->msg.kind = MSG_CONTROL_FREE;
     mail_send(&core->mail, core->node->control_id, &leg->msg);

@@ -11,7 +11,9 @@
  * ends with FLOW_ANSWER; the response is valid only inside it. */
 void control_ask(struct flow *f, const void *request, uint32_t response_size,
                  void (*answer)(struct flow *f, void *response));
-/* The same for an api other than the flow's own (auto-creation by Metadata, id blocks). */
+/* The same for an api other than the flow's own (auto-creation by Metadata, id blocks). answer
+ * NULL: the flow does not wait, it answers by itself, and what becomes of this is seen by who asks
+ * again. */
 void control_ask_as(struct flow *f, int16_t api_key, int16_t api_version, const void *request,
                     uint32_t response_size, void (*answer)(struct flow *f, void *response));
 

@@ -112,12 +112,6 @@ static void find_one(struct find *s, struct wire_string key,
 
 /* ---- the topic ------------------------------------------------------------------------------- */
 
-static void topic_created(struct flow *f, void *response)
-{
-    (void)f; /* answered long ago; who asks again finds it */
-    (void)response;
-}
-
 static int16_t topic_copies(const struct data_core *core, int16_t wanted)
 {
     int32_t alive = 0;
@@ -178,7 +172,7 @@ static void topic_create(struct find *s)
         topic_of_groups(s);
     assert(s->topic.configs_count <= (int32_t)CONFIGS_MAX);
     control_ask_as(s->flow, API_CREATE_TOPICS, 7, &s->create, sizeof(struct create_topics_response),
-                   topic_created);
+                   NULL); /* answered without; who asks again finds it */
 }
 
 /* ---- the request ----------------------------------------------------------------------------- */
