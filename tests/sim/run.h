@@ -3,6 +3,7 @@
 #ifndef TESTS_SIM_RUN_H
 #define TESTS_SIM_RUN_H
 
+#include "tests/sim/group.h"
 #include "tests/sim/link.h"
 #include "tests/sim/model.h"
 #include "tests/sim/sim_node.h"
@@ -15,6 +16,8 @@
 #define PARCEL_BATCHES 6u
 #define KNOWN_IDS_MAX  4096u
 #define DIRS_MAX       3u
+#define MEMBERS_MAX    9u
+_Static_assert(TOPICS_MAX *PARTITIONS_MAX <= GROUP_CELLS, "a group reads them all");
 
 /* What the seed decides (swarm): each thing is there or not, each number large or small. */
 struct run_options {
@@ -33,6 +36,7 @@ struct run_options {
     uint64_t harm_ns;      /* how long harm is done */
     uint64_t harm_mean_ns; /* between two */
     uint32_t harms;        /* bits of enum harm */
+    uint32_t groups, members, offsets_partitions, join_delay_ms;
 };
 
 enum harm {
@@ -116,6 +120,33 @@ struct fetcher {
     uint64_t batches;
 };
 
+enum member_state { MEMBER_FIND, MEMBER_JOIN, MEMBER_SYNC, MEMBER_LOOK, MEMBER_STABLE };
+
+struct member {
+    struct run *run;
+    struct link link;
+    uint32_t index, era; /* era: of its versions */
+    uint32_t session_ms;
+    uint64_t think_ns;
+    struct group_model *group;
+    enum member_state state;
+    char id[128], instance[16];
+    int32_t generation;
+    uint64_t cells;            /* bits: what it owns */
+    int64_t next[GROUP_CELLS]; /* committed as far; -1: not known yet */
+    int32_t floor;             /* synced when the present request was sent */
+    int64_t floors[GROUP_CELLS];
+    struct member_seen { /* as leader */
+        char id[128];
+        uint8_t cells[GROUP_CELLS];
+        uint32_t cells_count;
+    } seen[16];
+    uint32_t seen_count;
+    uint32_t looked_start, left_start; /* start of the node in which it looked, or left */
+    uint32_t commits_well;             /* since harm has ended */
+    struct sim_event act;
+};
+
 struct admin {
     struct run *run;
     struct link link;
@@ -139,6 +170,8 @@ struct run {
     struct producer producers[PRODUCERS_MAX];
     struct fetcher fetchers[FETCHERS_MAX + 1]; /* the last one walks at the end */
     struct admin admin;
+    struct group_model groups[GROUPS_MAX];
+    struct member members[MEMBERS_MAX];
     enum run_phase phase;
     uint64_t phase_deadline;
     struct sim_event harm, restart, relief, repair, hurry;
@@ -178,6 +211,11 @@ void fetcher_start(struct fetcher *f, struct run *r, uint32_t index, bool walks)
 void fetcher_stop(struct fetcher *f);
 /* It has read all that is known to be there; a walker: has reached the end. */
 bool fetcher_done(const struct fetcher *f);
+
+void member_start(struct member *m, struct run *r, uint32_t index);
+void member_stop(struct member *m);
+/* Its group is stable, all is assigned, it has committed and looked since the last start. */
+bool member_done(const struct member *m);
 
 void harm_start(struct run *r);
 void harm_stop(struct run *r);

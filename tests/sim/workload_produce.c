@@ -81,6 +81,12 @@ static void options_draw(struct run_options *o, struct chance *c)
     o->harms = (uint32_t)chance_below(c, 1u << HARM_KINDS);
     if (chance_one_in(c, 4))
         o->harms = HARM_CUT;
+    o->groups = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 1, GROUPS_MAX);
+    o->members = o->groups == 0 ? 0 : (uint32_t)chance_between(c, o->groups, MEMBERS_MAX);
+    o->offsets_partitions = (uint32_t)chance_between(c, 1, 6);
+    o->join_delay_ms = (uint32_t)chance_below(c, 2) * 100;
+    if (o->groups > 0)
+        o->batches = batches[0];
 }
 
 static void options_print(const struct run *r)
@@ -90,12 +96,12 @@ static void options_print(const struct run *r)
         stderr,
         "seed %llu: cores %u%s dirs %u topics %u (%u %u %u) producers %u fetchers %u batches %u "
         "records %u value %u think %u us segment %u ms index %u wal %u cache %u "
-        "harm %llu ms every %llu ms kinds %#x\n",
+        "harm %llu ms every %llu ms kinds %#x groups %u members %u\n",
         (unsigned long long)r->seed, o->cores, o->cores_change ? "*" : "", o->dirs, o->topics,
         o->partitions[0], o->partitions[1], o->partitions[2], o->producers, o->fetchers, o->batches,
         o->records_max, o->value_max, o->think_us, o->segment_ms, o->index_interval, o->wal_files,
         o->cache_mib, (unsigned long long)(o->harm_ns / NS_PER_MS),
-        (unsigned long long)(o->harm_mean_ns / NS_PER_MS), o->harms);
+        (unsigned long long)(o->harm_mean_ns / NS_PER_MS), o->harms, o->groups, o->members);
 }
 
 static void run_properties(const struct run *r, char *to, size_t size)
@@ -112,18 +118,31 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    "controller.quorum.voters=1@10.0.0.1:9093\n"
                    "log.dirs=%s\n"
                    "log.flush.offset.checkpoint.interval.ms=700\n"
+                   "offsets.topic.replication.factor=1\n"
+                   "offsets.topic.num.partitions=%u\n"
+                   "group.min.session.timeout.ms=100\n"
+                   "group.initial.rebalance.delay.ms=%u\n"
                    "torc.cores=%u\n"
                    "torc.memory=%llu\n"
                    "torc.wal.file.bytes=1048576\n"
                    "torc.wal.files=%u\n"
                    "torc.cache.bytes=%u\n"
                    "torc.log.level=%s\n",
-                   SIM_NODE_PORT, SIM_NODE_PORT, dirs[o->dirs - 1], o->cores,
-                   (unsigned long long)(NODE_MEMORY * (o->cores + 1)), o->wal_files,
-                   o->cache_mib << 20, r->verbose ? "debug" : "warn");
+                   SIM_NODE_PORT, SIM_NODE_PORT, dirs[o->dirs - 1], o->offsets_partitions,
+                   o->join_delay_ms, o->cores, (unsigned long long)(NODE_MEMORY * (o->cores + 1)),
+                   o->wal_files, o->cache_mib << 20, r->verbose ? "debug" : "warn");
 }
 
 /* ---- phases ---------------------------------------------------------------------------------- */
+
+static bool run_members_done(const struct run *r)
+{
+    for (uint32_t i = 0; i < r->options.members; i++) {
+        if (!member_done(&r->members[i]))
+            return false;
+    }
+    return true;
+}
 
 static bool run_clients_done(const struct run *r)
 {
@@ -135,7 +154,7 @@ static bool run_clients_done(const struct run *r)
         if (!fetcher_done(&r->fetchers[i]))
             return false;
     }
-    return true;
+    return run_members_done(r);
 }
 
 static void run_move(struct run *r, enum run_phase phase, uint64_t limit_ns)
@@ -161,13 +180,17 @@ static void run_go_down(struct run *r)
 static void run_stuck(struct run *r)
 {
     static const char *const names[] = {"harm", "heal", "final", "stop"};
-    uint32_t open = 0, behind = 0;
+    uint32_t open = 0, behind = 0, unstable = 0;
     for (uint32_t i = 0; i < r->options.producers; i++)
         open += !producer_done(&r->producers[i]);
     for (uint32_t i = 0; i < r->options.fetchers; i++)
         behind += !fetcher_done(&r->fetchers[i]);
-    run_fail(r, "no end of phase %s: %u producers wait, %u fetchers are behind, node %s, topics %s",
-             names[r->phase], open, behind, r->node.ready ? "ready" : "not ready",
+    for (uint32_t i = 0; i < r->options.members; i++)
+        unstable += !member_done(&r->members[i]);
+    run_fail(r,
+             "no end of phase %s: %u producers wait, %u fetchers are behind, %u members are not "
+             "stable, node %s, topics %s",
+             names[r->phase], open, behind, unstable, r->node.ready ? "ready" : "not ready",
              r->admin.created ? "made" : "not made");
 }
 
@@ -193,7 +216,8 @@ static void run_phases(struct run *r)
         run_move(r, PHASE_FINAL, FINAL_NS);
         break;
     case PHASE_FINAL:
-        if (!fetcher_done(walker) || !r->node.ready || r->node.starts == r->starts_before)
+        if (!fetcher_done(walker) || !run_members_done(r) || !r->node.ready ||
+            r->node.starts == r->starts_before)
             break;
         r->stopping = true;
         sim_signal(r->machine, 15);
@@ -289,6 +313,15 @@ static void run_make(struct run *r, uint64_t seed, bool verbose)
     }
 }
 
+static void run_make_groups(struct run *r)
+{
+    uint32_t cells = 0;
+    for (uint32_t t = 0; t < r->options.topics; t++)
+        cells += r->topics[t].partitions_count;
+    for (uint32_t i = 0; i < r->options.groups; i++)
+        group_model_init(&r->groups[i], i, cells);
+}
+
 static void run_free(struct run *r)
 {
     sim_unplan(r->sim, &r->restart);
@@ -297,6 +330,8 @@ static void run_free(struct run *r)
     admin_stop(&r->admin);
     for (uint32_t i = 0; i < r->options.producers; i++)
         producer_stop(&r->producers[i]);
+    for (uint32_t i = 0; i < r->options.members; i++)
+        member_stop(&r->members[i]);
     for (uint32_t i = 0; i <= FETCHERS_MAX; i++) {
         if (r->fetchers[i].run != NULL)
             fetcher_stop(&r->fetchers[i]);
@@ -346,9 +381,28 @@ static void run_clients_print(const struct run *r)
     }
 }
 
+static void run_groups_print(const struct run *r)
+{
+    for (uint32_t i = 0; i < r->options.groups; i++) {
+        const struct group_model *g = &r->groups[i];
+        (void)fprintf(stderr,
+                      "%s: generation %d, %llu joins %llu syncs %llu commits %llu fetches, %llu "
+                      "refused\n",
+                      g->id, g->synced, (unsigned long long)g->joins, (unsigned long long)g->syncs,
+                      (unsigned long long)g->commits, (unsigned long long)g->fetches,
+                      (unsigned long long)g->refused);
+    }
+    for (uint32_t i = 0; i < r->options.members; i++) {
+        const struct member *m = &r->members[i];
+        (void)fprintf(stderr, "member %u of %s: state %d generation %d cells %#llx id %s\n", i,
+                      m->group->id, m->state, m->generation, (unsigned long long)m->cells, m->id);
+    }
+}
+
 static void run_summary(const struct run *r)
 {
     run_clients_print(r);
+    run_groups_print(r);
     uint64_t acknowledged = 0, seen = 0;
     for (uint32_t t = 0; t < r->options.topics; t++) {
         for (uint32_t i = 0; i < r->topics[t].partitions_count; i++) {
@@ -376,11 +430,14 @@ struct run_result run_produce(uint64_t seed, bool verbose)
     r = mem_zalloc(&own, sizeof(*r));
     assert(r != NULL);
     run_make(r, seed, verbose);
+    run_make_groups(r);
     admin_start(&r->admin, r);
     for (uint32_t i = 0; i < r->options.producers; i++)
         producer_start(&r->producers[i], r, i);
     for (uint32_t i = 0; i < r->options.fetchers; i++)
         fetcher_start(&r->fetchers[i], r, i, false);
+    for (uint32_t i = 0; i < r->options.members; i++)
+        member_start(&r->members[i], r, i);
     harm_start(r);
     if (!r->failed)
         sim_node_start(&r->node);
