@@ -4,9 +4,8 @@
  *   value  int16 version  | producer, epoch, timeout, state, partitions, times
  *          (none: a tombstone)      version 1 from transaction.version 1 on
  *
- * Version 1 has tagged fields for the producer ids before and after. Kafka 4.3 reads and does not
- * write them; they are written here where they say something: without them an end that is done
- * after a restart could not go on to the id that the producer has been told of.
+ * Version 1 has tagged fields for the producer ids before and after: without them an end that is
+ * done after a restart could not go on to the id that the producer has been told of.
  *
  * Invariants
  *  1. A record and the change it stands for are made in one step.
@@ -76,9 +75,15 @@ static bool partitions_of(struct txn *t, struct transaction_log_value *v)
     return true;
 }
 
+/* The older value has no more than it had before the feature. */
+static int16_t value_version(const struct txn_shard *s)
+{
+    return s->version >= 1 ? 1 : 0;
+}
+
 static struct batch_field value_of(struct txn_shard *s, const struct transaction_log_value *v)
 {
-    int16_t version = s->version >= 1 ? 1 : 0;
+    int16_t version = value_version(s);
     size_t size = 2 + (size_t)transaction_log_value_size(v, version);
     uint8_t *bytes = arena_alloc(&s->update.arena, size);
     if (bytes == NULL)
@@ -96,15 +101,16 @@ enum kafka_error record_txn(struct txn *t, const struct txn_fields *as, bool wit
     struct transaction_log_value v;
     transaction_log_value_init(&v);
     v.producer_id = as->producer_id;
-    if (as->prev_producer_id != as->producer_id)
-        v.previous_producer_id = as->prev_producer_id;
-    v.next_producer_id = as->next_producer_id;
     v.producer_epoch = as->epoch;
     v.transaction_timeout_ms = as->timeout_ms;
     v.transaction_status = (int8_t)as->state.now;
     v.transaction_last_update_timestamp_ms = as->update_ms;
     v.transaction_start_timestamp_ms = as->start_ms;
-    v.client_transaction_version = as->client_version;
+    if (value_version(t->shard) >= 1) {
+        v.previous_producer_id = as->prev_producer_id;
+        v.next_producer_id = as->next_producer_id;
+        v.client_transaction_version = as->client_version;
+    }
     v.transaction_partitions = NULL;
     v.transaction_partitions_count = as->state.now == TXN_EMPTY ? -1 : 0;
     assert(as->producer_id >= 0 && as->epoch >= 0);
