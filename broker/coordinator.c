@@ -58,6 +58,7 @@ struct coordinator_batch {
     struct list answers;       /* calls that tell of it, or of what was before it */
     struct txn_marker *marker; /* the end of a transaction; NULL: records */
     uint8_t *bytes;            /* of records, until it is appended */
+    uint64_t txn_guard;        /* of records in a transaction */
     uint32_t size, room;
     bool durable;
 };
@@ -301,6 +302,7 @@ static bool batch_append(struct coordinator *c, struct coordinator_batch *b, str
     b->append = (struct log_append){.records = b->bytes,
                                     .records_size = b->size,
                                     .origin = LOG_ORIGIN_COORDINATOR,
+                                    .txn_guard = b->txn_guard,
                                     .done = batch_done};
     if (b->marker != NULL)
         return txn_marker_start(b->marker, &b->append, l, *io_wall_pointer(c->core->io));
@@ -409,6 +411,13 @@ static bool batch_fill(struct coordinator *c, struct list **from)
         return false;
     struct batch_builder builder;
     struct batch_header header = batch_header_plain(0);
+    if (u->in_txn) {
+        header.attributes = BATCH_TRANSACTIONAL;
+        header.producer_id = u->producer_id;
+        header.producer_epoch = u->producer_epoch;
+        header.base_sequence = 0; /* as Kafka: nobody counts a coordinator's batches */
+        b->txn_guard = u->txn_guard;
+    }
     batch_builder_init(&builder, b->bytes, room, &header);
     struct list *at = *from;
     for (; at != &u->records; at = at->next) {

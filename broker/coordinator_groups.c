@@ -6,6 +6,7 @@
 
 #include "core/assert.h"
 #include "proto/gen/list_groups.h"
+#include "proto/gen/txn_offset_commit.h"
 
 static uint64_t groups_random(void *context)
 {
@@ -54,9 +55,37 @@ static void groups_loaded(struct coordinator *c)
     group_shard_loaded(&c->groups);
 }
 
-static void groups_step(struct coordinator *c, struct list *call)
+/* Is the transaction open in this partition? Else its coordinator must be asked first, unless that
+ * is switched off and the client does not rely on being added. false: answered. */
+static bool groups_txn_open(struct coordinator *c, struct group_call *call)
 {
-    group_shard_call(&c->groups, container_of(call, struct group_call, link));
+    const struct txn_offset_commit_request *r = call->request;
+    struct log *l = log_find(c->core->logs, c->topic_id, c->partition);
+    uint64_t guard = call->txn_guard;
+    bool adds = call->version >= 5;
+    bool asks =
+        !call->verified && (adds || c->core->config->transaction_partition_verification_enable);
+    call->unverified = false;
+    enum kafka_error error = l == NULL ? KE_NOT_COORDINATOR : KE_NONE;
+    if (error == KE_NONE && asks &&
+        !log_txn_begin(l, r->producer_id, r->producer_epoch, 0, adds, &guard))
+        error = KE_COORDINATOR_NOT_AVAILABLE;
+    call->txn_guard = guard;
+    call->unverified = error == KE_NONE && asks && guard != 0;
+    if (error == KE_NONE && !call->unverified)
+        error = log_txn_check(l, r->producer_id, r->producer_epoch, guard);
+    if (error != KE_NONE)
+        group_call_refuse(call, error);
+    return error == KE_NONE && !call->unverified;
+}
+
+static void groups_step(struct coordinator *c, struct list *link)
+{
+    struct group_call *call = container_of(link, struct group_call, link);
+    if (call->kind == GROUP_TXN_COMMIT && !groups_txn_open(c, call))
+        list_push_back(&c->update->answered, &call->link);
+    else
+        group_shard_call(&c->groups, call);
 }
 
 static void groups_topic_deleted(struct coordinator *c, struct wire_string topic)

@@ -20,6 +20,10 @@ struct shard_update {
     struct list answered; /* calls whose response is complete, by their links */
     uint64_t records_bytes;
     uint32_t records_count;
+    bool in_txn; /* the records are part of this transaction, and go into a batch of its producer */
+    int64_t producer_id;
+    int16_t producer_epoch;
+    uint64_t txn_guard; /* log.h: log_txn_begin */
     struct arena arena;
 };
 
@@ -30,6 +34,7 @@ static inline void shard_update_init(struct shard_update *u, struct mem *mem, ui
     arena_init(&u->arena, mem, bytes_max);
     u->records_bytes = 0;
     u->records_count = 0;
+    u->in_txn = false;
 }
 
 /* The records have been taken (copied): their memory goes. */
@@ -38,6 +43,7 @@ static inline void shard_update_taken(struct shard_update *u)
     list_init(&u->records);
     u->records_bytes = 0;
     u->records_count = 0;
+    u->in_txn = false;
     arena_release(&u->arena);
 }
 

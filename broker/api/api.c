@@ -29,6 +29,7 @@ static const struct api table[] = {
     {API_ADD_OFFSETS_TO_TXN, 0, 4, 0, false, add_offsets_to_txn_start},
     {API_END_TXN, 0, 5, 0, false, end_txn_start},
     {API_WRITE_TXN_MARKERS, 1, 2, 1, false, write_txn_markers_start},
+    {API_TXN_OFFSET_COMMIT, 0, 5, 0, false, txn_offset_commit_start},
     {API_DESCRIBE_ACLS, 1, 3, 1, false, describe_acls_start},
     {API_CREATE_ACLS, 1, 3, 1, false, create_acls_start},
     {API_DELETE_ACLS, 1, 3, 1, false, delete_acls_start},

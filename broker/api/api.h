@@ -64,6 +64,7 @@ void sync_group_start(struct flow *f, struct wire_reader *body);
 void describe_groups_start(struct flow *f, struct wire_reader *body);
 void list_groups_start(struct flow *f, struct wire_reader *body);
 void delete_groups_start(struct flow *f, struct wire_reader *body);
+void txn_offset_commit_start(struct flow *f, struct wire_reader *body);
 void write_txn_markers_start(struct flow *f, struct wire_reader *body);
 void offset_delete_start(struct flow *f, struct wire_reader *body);
 

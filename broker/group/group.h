@@ -44,6 +44,8 @@ enum group_call_kind {
     GROUP_LEAVE,         /* leave_group, always with `members` (the caller makes one of v0-2) */
     GROUP_COMMIT,        /* offset_commit, names filled in; response prepared: an entry for each of
                             the request, error_code set where the caller refuses it */
+    GROUP_TXN_COMMIT,    /* txn_offset_commit; response prepared as for GROUP_COMMIT. That the
+                            transaction is open is the driver's to check, see txn_guard */
     GROUP_FETCH,         /* offset_fetch_request_group -> offset_fetch_response_group, names filled
                             in; ids are the caller's to put into the answer */
     GROUP_OFFSET_DELETE, /* offset_delete; response prepared as for GROUP_COMMIT */
@@ -65,6 +67,10 @@ struct group_call {
     void *response;
     struct arena *arena;         /* for the arrays and texts of the response */
     struct group_member *member; /* held by it; NULL: not held */
+    /* GROUP_TXN_COMMIT. out: answered without effect, because the transaction's coordinator must be
+     * asked first; then the call is made again, verified and with this guard. */
+    bool unverified, verified;
+    uint64_t txn_guard;
 };
 
 /* What is wrong with a call whatever the groups are; KE_NONE: ask the shard. */

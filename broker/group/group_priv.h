@@ -210,10 +210,17 @@ void offsets_free(struct group *g);
 /* Replay. */
 NODISCARD bool offsets_put(struct group *g, struct wire_string topic, int32_t partition,
                            int64_t record, const struct offset_commit_value *value);
+bool offsets_metadata_too_long(const struct group_shard *s, struct wire_string metadata);
 void offsets_drop(struct group *g, struct wire_string topic, int32_t partition);
 int64_t offsets_record(const struct group *g, struct wire_string topic, int32_t partition);
 
 /* ---- transaction.c: commits of transactions that are still open ---- */
+void transaction_commit(struct group_shard *s, struct group_call *call);
+/* Tombstones for those of the group, as far as they are not there for its offsets. */
+NODISCARD bool transaction_record_gone(struct group *g);
+void transaction_drop_group(struct group *g);
+void transaction_topic_deleted(struct group_shard *s, struct wire_string topic,
+                               int32_t first_partition);
 NODISCARD bool transaction_put(struct group_shard *s, int64_t producer_id, int64_t record,
                                const struct offset_commit_key *key,
                                const struct offset_commit_value *value);

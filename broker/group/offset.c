@@ -214,7 +214,7 @@ static struct offset_commit_value commit_value(const struct group_shard *s,
     return v;
 }
 
-static bool metadata_too_long(const struct group_shard *s, struct wire_string metadata)
+bool offsets_metadata_too_long(const struct group_shard *s, struct wire_string metadata)
 {
     int64_t max = s->config->offset_metadata_max_bytes;
     return metadata.size > max && utf16_length(metadata) > max;
@@ -230,7 +230,7 @@ static enum kafka_error commit_stage(struct group *g, const struct offset_commit
         for (int32_t j = 0; j < t->partitions_count; j++) {
             const struct offset_commit_request_partition *p = &t->partitions[j];
             int16_t *code = &out->topics[i].partitions[j].error_code;
-            if (*code == KE_NONE && metadata_too_long(s, p->committed_metadata))
+            if (*code == KE_NONE && offsets_metadata_too_long(s, p->committed_metadata))
                 *code = KE_OFFSET_METADATA_TOO_LARGE;
             if (*code != KE_NONE)
                 continue;

@@ -4,8 +4,8 @@
  *   value  int16 version     | fields                 2: a classic group
  *          (none: a tombstone)
  *
- *   kind 1: group, topic, partition -> version 4 when the topic's id is known, 1 when the commit
- *           has an end of its own (retention_time_ms, requests 2-4), else 3
+ *   kind 1: group, topic, partition -> version 4, with the topic's id if it is known, or 1 when the
+ *           commit has an end of its own (retention_time_ms, requests 2-4)
  *   kind 2: group -> version 3: protocol, generation, leader, since when, members
  *
  * Invariants
@@ -18,7 +18,6 @@
 #include "core/assert.h"
 
 #define GROUP_VALUE_VERSION  3
-#define OFFSET_VALUE_PLAIN   3
 #define OFFSET_VALUE_EXPIRES 1
 #define OFFSET_VALUE_BY_ID   4
 
@@ -83,9 +82,7 @@ enum kafka_error record_offset(struct group *g, struct wire_string topic, int32_
 {
     struct arena *arena = &g->shard->update.arena;
     struct batch_field key = offset_key(g, topic, partition), field = {0};
-    int16_t version = value->expire_timestamp != -1   ? OFFSET_VALUE_EXPIRES
-                      : uuid_is_zero(value->topic_id) ? OFFSET_VALUE_PLAIN
-                                                      : OFFSET_VALUE_BY_ID;
+    int16_t version = value->expire_timestamp != -1 ? OFFSET_VALUE_EXPIRES : OFFSET_VALUE_BY_ID;
     ENCODE(arena, field, version, offset_commit_value, value, version);
     if (key.data == NULL || field.data == NULL)
         return KE_COORDINATOR_NOT_AVAILABLE;

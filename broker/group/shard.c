@@ -234,11 +234,12 @@ static void shard_delete(struct group_shard *s, struct group_call *call)
         return;
     }
     /* The group's own comes last: where it stands in the log, nothing of the group is left. */
-    if (!offsets_record_gone(g) || record_group_gone(g) != KE_NONE) {
+    if (!offsets_record_gone(g) || !transaction_record_gone(g) || record_group_gone(g) != KE_NONE) {
         record_rewind(s, before);
         call_refused(s, call, KE_COORDINATOR_NOT_AVAILABLE);
         return;
     }
+    transaction_drop_group(g);
     shard_remove(g);
     struct delete_groups_response_deletable_group_result *r = call->response;
     delete_groups_response_deletable_group_result_init(r);
@@ -250,15 +251,11 @@ void group_shard_call(struct group_shard *s, struct group_call *call)
 {
     static void (*const steps[GROUP_CALL_KINDS])(struct group_shard * s,
                                                  struct group_call * call) = {
-        [GROUP_JOIN] = classic_join,
-        [GROUP_SYNC] = classic_sync,
-        [GROUP_HEARTBEAT] = classic_heartbeat,
-        [GROUP_LEAVE] = classic_leave,
-        [GROUP_COMMIT] = offsets_commit,
-        [GROUP_FETCH] = offsets_fetch,
-        [GROUP_OFFSET_DELETE] = offsets_delete,
-        [GROUP_DESCRIBE] = shard_describe,
-        [GROUP_LIST] = shard_list,
+        [GROUP_JOIN] = classic_join,           [GROUP_SYNC] = classic_sync,
+        [GROUP_HEARTBEAT] = classic_heartbeat, [GROUP_LEAVE] = classic_leave,
+        [GROUP_COMMIT] = offsets_commit,       [GROUP_TXN_COMMIT] = transaction_commit,
+        [GROUP_FETCH] = offsets_fetch,         [GROUP_OFFSET_DELETE] = offsets_delete,
+        [GROUP_DESCRIBE] = shard_describe,     [GROUP_LIST] = shard_list,
         [GROUP_DELETE] = shard_delete,
     };
     assert(s->loaded);
@@ -309,6 +306,7 @@ void group_shard_topic_deleted(struct group_shard *s, struct wire_string topic,
     assert(s->loaded);
     LIST_EACH(l, &s->all)
     offsets_topic_deleted(container_of(l, struct group, link), topic, first_partition);
+    transaction_topic_deleted(s, topic, first_partition);
 }
 
 void group_shard_close(struct group_shard *s, enum kafka_error error)

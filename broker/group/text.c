@@ -20,6 +20,7 @@
 #include "proto/gen/offset_delete.h"
 #include "proto/gen/offset_fetch.h"
 #include "proto/gen/sync_group.h"
+#include "proto/gen/txn_offset_commit.h"
 
 /* ---- owned ----------------------------------------------------------------------------------- */
 
@@ -118,6 +119,19 @@ static void refuse_commit(struct group_call *call, enum kafka_error error)
     }
 }
 
+static void refuse_txn_commit(struct group_call *call, enum kafka_error error)
+{
+    struct txn_offset_commit_response *r = call->response;
+    if (error == KE_COORDINATOR_LOAD_IN_PROGRESS && call->version < 2)
+        error = KE_COORDINATOR_NOT_AVAILABLE; /* such clients do not know the other */
+    for (int32_t i = 0; i < r->topics_count; i++) {
+        for (int32_t j = 0; j < r->topics[i].partitions_count; j++) {
+            if (r->topics[i].partitions[j].error_code == KE_NONE)
+                r->topics[i].partitions[j].error_code = (int16_t)error;
+        }
+    }
+}
+
 /* Empty groups, or an unknown one, say so per member; other errors at the top. */
 static void refuse_leave(struct group_call *call, enum kafka_error error)
 {
@@ -186,6 +200,9 @@ void group_call_refuse(struct group_call *call, enum kafka_error error)
         return;
     case GROUP_COMMIT:
         refuse_commit(call, error);
+        return;
+    case GROUP_TXN_COMMIT:
+        refuse_txn_commit(call, error);
         return;
     case GROUP_FETCH:
         refuse_fetch(call, error);
@@ -260,6 +277,8 @@ enum kafka_error group_call_check(const struct broker_config *config, const stru
         return check_id(((const struct leave_group_request *)call->request)->group_id);
     case GROUP_OFFSET_DELETE:
         return check_id(((const struct offset_delete_request *)call->request)->group_id);
+    case GROUP_TXN_COMMIT:
+        return check_id(((const struct txn_offset_commit_request *)call->request)->group_id);
     case GROUP_COMMIT:
     case GROUP_FETCH:
     case GROUP_DESCRIBE:

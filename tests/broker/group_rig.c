@@ -25,6 +25,8 @@ static uint8_t *rig_keep(struct group_rig *r, struct batch_field field)
 static void rig_take(struct group_shard *s)
 {
     struct group_rig *r = s->context;
+    r->taken_in_txn = s->update.in_txn;
+    r->taken_producer_id = s->update.producer_id;
     LIST_EACH(l, &s->update.records)
     {
         const struct shard_record *from = container_of(l, struct shard_record, link);

@@ -33,6 +33,8 @@ struct group_rig {
     struct group_shard shard;
     struct rig_record log[RIG_RECORDS_MAX];
     uint32_t log_count;
+    bool taken_in_txn; /* of the newest records */
+    int64_t taken_producer_id;
 };
 
 struct rig_call {
