@@ -283,6 +283,15 @@ static int data_core_start_logs(struct data_core *c)
         .checkpoint_ms = b->log_flush_offset_checkpoint_interval_ms,
         .producer_expiration_ms = b->producer_id_expiration_ms,
         .verify_transactions = b->transaction_partition_verification_enable,
+        .cleaner = {.enable = b->log_cleaner_enable,
+                    .dedupe_bytes =
+                        MIN((uint64_t)b->log_cleaner_dedupe_buffer_size / c->cores_count,
+                            c->mem.budget_bytes / READS_SHARE),
+                    .io_bytes = (uint32_t)b->log_cleaner_io_buffer_size / c->cores_count,
+                    .load_factor = b->log_cleaner_io_buffer_load_factor,
+                    .bytes_per_second =
+                        b->log_cleaner_io_max_bytes_per_second / (double)c->cores_count,
+                    .backoff_ms = b->log_cleaner_backoff_ms},
         .dir_failed = data_core_dir_failed,
         .context = c,
     };

@@ -100,7 +100,8 @@ struct broker_config {
     int64_t log_flush_scheduler_interval_ms;
     int32_t log_flush_start_offset_checkpoint_interval_ms;
     int64_t log_cleaner_backoff_ms, log_cleaner_dedupe_buffer_size;
-    double log_cleaner_io_max_bytes_per_second;
+    int32_t log_cleaner_io_buffer_size;
+    double log_cleaner_io_buffer_load_factor, log_cleaner_io_max_bytes_per_second;
     bool log_cleaner_enable;
     int32_t producer_id_expiration_ms, producer_id_expiration_check_interval_ms;
 

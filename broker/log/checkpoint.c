@@ -30,6 +30,7 @@ static const char *const checkpoint_names[LOG_CHECKPOINTS_COUNT] = {
     "recovery-point-offset-checkpoint",
     "replication-offset-checkpoint",
     "log-start-offset-checkpoint",
+    "cleaner-offset-checkpoint",
 };
 
 struct checkpoint {
@@ -157,6 +158,8 @@ static int64_t checkpoint_value(const struct log *l, enum log_checkpoint which)
         return l->synced_end;
     if (which == LOG_CHECKPOINT_HIGH_WATERMARK)
         return l->high_watermark;
+    if (which == LOG_CHECKPOINT_CLEANER)
+        return l->cleaned_end;
     /* Kafka writes it only where the segments do not say it. */
     bool said = l->segments_count > 0 && l->start_offset <= l->segments[0]->base;
     return said ? NO_OFFSET : l->start_offset;

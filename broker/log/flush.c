@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "broker/log/cleaner.h"
 #include "broker/log/dir.h"
 #include "broker/log/epoch.h"
 #include "broker/log/index.h"
@@ -815,6 +816,8 @@ static void flush_stop_end(struct log_core *c)
 /* Waits for the WAL, flushes one log after the other, then closes all. */
 void flush_everything(struct log_core *c)
 {
+    if (c->cleaner != NULL && !cleaner_stop(c->cleaner))
+        return;
     for (uint32_t i = 0; i < c->dirs_count; i++) {
         struct wal *w = &c->dirs[i].wal;
         if (w->state.now == WAL_SERVING && wal_last_group(w) != NULL)

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "broker/log/checkpoint.h"
+#include "broker/log/clean_files.h"
 #include "broker/log/dir.h"
 #include "broker/log/epoch.h"
 #include "broker/log/index.h"
@@ -43,6 +44,7 @@ struct found { /* names that are numbers, of one kind */
 struct folder_listing {
     struct log *log;
     struct found segments, snapshots, aborted;
+    bool interrupted; /* a compaction has left files on their way */
     int error;
 };
 
@@ -91,6 +93,7 @@ static bool folder_entry(void *context, const char *name, bool is_directory)
     int64_t offset = 0;
     const char *suffix = "";
     f->log->has_start |= strcmp(name, LOG_START_NAME) == 0;
+    f->log->has_cleaned |= strcmp(name, LOG_CLEANED_NAME) == 0;
     if (is_directory || !path_parse_offset(name, &offset, &suffix))
         return true;
     if (strcmp(suffix, ".log") == 0)
@@ -102,7 +105,7 @@ static bool folder_entry(void *context, const char *name, bool is_directory)
     else if (ends_with(suffix, ".deleted"))
         folder_remove_file(f->log, name); /* its delay ended with the process */
     else if (ends_with(suffix, ".swap") || ends_with(suffix, ".cleaned"))
-        f->error = -EUCLEAN; /* a compaction was interrupted: who began it must end it */
+        f->interrupted = true;
     return f->error == 0;
 }
 
@@ -322,6 +325,12 @@ static int active_load(struct log *l)
 static int log_load_found(struct log *l, struct folder_listing *f)
 {
     int error = folder_list(f);
+    if (error == 0 && f->interrupted) {
+        error = cleaned_recover(l);
+        f->segments.count = f->snapshots.count = f->aborted.count = 0;
+        if (error == 0)
+            error = folder_list(f);
+    }
     for (uint32_t i = 0; i < f->segments.count && error == 0; i++)
         error = segment_open_found(l, f->segments.offsets[i]);
     for (uint32_t i = 0; i < f->snapshots.count && error == 0; i++)
@@ -356,11 +365,16 @@ int log_load(struct log *l, bool empty)
     int64_t start = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_LOG_START), own = NO_OFFSET;
     if (l->has_start)
         error = log_start_read(l, &own);
+    if (error == 0 && l->has_cleaned)
+        error = cleaned_read(l);
+    if (error == 0 && l->settled_end > l->end_offset)
+        error = cleaned_forget(l); /* it was cut since, by somebody who does not know the file */
     if (error != 0)
         return error;
     l->start_offset = MAX(l->segments[0]->base, MAX(start, own));
     l->recovery_point = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_RECOVERY_POINT);
     l->aborted_from = INT64_MAX; /* whatever indexes were made anew */
+    l->cleaned_end = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_CLEANER);
     l->written_end = l->synced_end = l->durable_end = l->high_watermark = l->end_offset;
     return 0;
 }

@@ -97,6 +97,7 @@ static struct log *log_make(struct log_core *c, const struct log_identity *id,
     l->config = config_take(c, config);
     l->leader_epoch = id->leader_epoch;
     l->cached = config->write_caching;
+    l->cleaned_end = l->settled_end = NO_OFFSET;
     for (size_t i = 0; i < sizeof(internal_topics) / sizeof(internal_topics[0]); i++)
         l->internal |= strcmp(id->topic, internal_topics[i]) == 0;
     list_init(&l->appends);

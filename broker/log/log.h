@@ -33,6 +33,15 @@ struct cold_read;
 
 /* ---- one core's logs ------------------------------------------------------------------------- */
 
+struct log_cleaner_config { /* a core's share of log.cleaner.* */
+    bool enable;
+    uint64_t dedupe_bytes; /* of memory for the table of keys */
+    uint32_t io_bytes;     /* of memory for what is read and written */
+    double load_factor;    /* how full the table may get */
+    double bytes_per_second;
+    int64_t backoff_ms;
+};
+
 struct log_core_config {
     struct io *io;
     struct mem *mem;
@@ -53,6 +62,7 @@ struct log_core_config {
     int64_t checkpoint_ms;          /* log.flush.offset.checkpoint.interval.ms */
     int64_t producer_expiration_ms; /* producer.id.expiration.ms */
     bool verify_transactions;       /* transaction.partition.verification.enable */
+    struct log_cleaner_config cleaner;
     /* A directory died (write or sync failed): told once, after its logs refuse everything. */
     void (*dir_failed)(void *context, uint32_t dir, int error);
     void *context;
@@ -109,6 +119,7 @@ enum log_checkpoint {
     LOG_CHECKPOINT_RECOVERY_POINT, /* recovery-point-offset-checkpoint */
     LOG_CHECKPOINT_HIGH_WATERMARK, /* replication-offset-checkpoint */
     LOG_CHECKPOINT_LOG_START,      /* log-start-offset-checkpoint */
+    LOG_CHECKPOINT_CLEANER,        /* cleaner-offset-checkpoint */
     LOG_CHECKPOINTS_COUNT
 };
 struct log_checkpoint_part {
@@ -314,7 +325,8 @@ void log_producers(const struct log *l, void (*visit)(void *context, const struc
 
 struct log_core_stats {
     uint64_t appended_batches, appended_bytes, wal_writes, wal_bytes, segment_bytes, memory_reads,
-        disk_reads, cache_bytes, torn_tails, rot;
+        disk_reads, cache_bytes, torn_tails, rot, cleanings, cleaned_bytes_before,
+        cleaned_bytes_after, uncleanable;
 };
 void log_core_stats(const struct log_core *core, struct log_core_stats *stats);
 

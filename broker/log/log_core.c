@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "broker/log/checkpoint.h"
+#include "broker/log/cleaner.h"
 #include "broker/log/dir.h"
 #include "broker/log/producer.h"
 #include "broker/log/recovery.h"
@@ -103,6 +104,10 @@ int log_core_start(struct log_core **core, const struct log_core_config *config)
     flushes_init(c);
     timer_init(&c->tick, core_tick);
     int error = core_start_dirs(c);
+    if (error == 0 && config->cleaner.enable) {
+        c->cleaner = cleaner_make(c);
+        error = c->cleaner == NULL ? -ENOMEM : 0;
+    }
     if (error != 0) {
         log_core_free(c);
         return error;
@@ -147,6 +152,8 @@ int log_core_serve(struct log_core *c)
     uint64_t now_ns = io_now_ns(c->io);
     c->retention_due_ns = now_ns + 30 * NS_PER_S; /* Kafka's first look, too, is after 30 s */
     timer_arm(c->config.wheel, &c->tick, now_ns + TICK_NS);
+    if (c->cleaner != NULL)
+        cleaner_start(c->cleaner);
     return 0;
 }
 
@@ -275,6 +282,8 @@ void log_core_turn(struct log_core *c)
     core_fire_ready(c); /* what these append leaves with this turn's writes */
     for (uint32_t i = 0; i < c->dirs_count; i++)
         wal_turn(&c->dirs[i].wal);
+    if (c->cleaner != NULL)
+        cleaner_turn(c->cleaner); /* before a new flush begins */
     flush_turn(c);
     for (uint32_t i = 0; i < c->dirs_count; i++)
         dir_tell_failure(&c->dirs[i]);
@@ -339,6 +348,8 @@ void log_core_abandon(struct log_core *c)
     if (c->phase.now != PHASE_STOPPED)
         state_move(&c->phase, &core_phases, PHASE_STOPPED);
     timer_cancel(c->config.wheel, &c->tick);
+    if (c->cleaner != NULL)
+        (void)cleaner_stop(c->cleaner);
 }
 
 bool log_core_busy(const struct log_core *c)
@@ -346,12 +357,15 @@ bool log_core_busy(const struct log_core *c)
     for (uint32_t i = 0; i < c->dirs_count; i++)
         if (wal_busy(&c->dirs[i].wal))
             return true;
-    return c->flushes.count_used > 0 || c->cold_reads > 0;
+    return c->flushes.count_used > 0 || c->cold_reads > 0 ||
+           (c->cleaner != NULL && cleaner_busy(c->cleaner));
 }
 
 void log_core_free(struct log_core *c)
 {
     timer_cancel(c->config.wheel, &c->tick);
+    if (c->cleaner != NULL)
+        cleaner_free(c->cleaner);
     for (uint32_t i = 0; i < c->table_room; i++) {
         struct log *l = c->table[i];
         if (l == NULL)

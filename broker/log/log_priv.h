@@ -323,6 +323,7 @@ struct producers;
 struct txn_index;
 struct epochs;
 struct flush;
+struct cleaner;
 
 struct log_key {
     struct uuid topic_id;
@@ -346,6 +347,9 @@ struct log {
     bool start_dirty;  /* the log start offset is only in the WAL */
     bool has_start;    /* a file with it was found */
     bool torn;         /* found with a file that ends inside a batch */
+    bool has_cleaned;  /* a file that says what was compacted was found */
+    bool cleaning;     /* its segments are being compacted: they stay till that is over */
+    bool uncleanable;  /* compaction met what it cannot read: not tried again in this process */
     struct shared_config *config;
     int32_t leader_epoch;
     int64_t start_offset, end_offset;
@@ -354,6 +358,8 @@ struct log {
     int64_t written_end; /* in segments */
     int64_t synced_end;  /* in segments, on the device */
     int64_t cached_end;  /* of what was appended while write.caching */
+    int64_t cleaned_end; /* compacted as far as this; NO_OFFSET: never */
+    int64_t settled_end; /* what the WAL says about records below does not count: clean_files.c */
     uint64_t unflushed_bytes, size_bytes;
     struct tail tail;
     struct segment **segments; /* oldest first; the last is the active one */
@@ -450,6 +456,7 @@ struct log_core {
     uint64_t retention_due_ns;
     uint32_t retention_left; /* slots of the table still to be looked at in this round */
     uint32_t sweep_slot;     /* where housekeeping over the table goes on */
+    struct cleaner *cleaner; /* NULL: log.cleaner.enable is false */
     struct op *stop_op;
     uint32_t stop_slot;
     int stop_error;

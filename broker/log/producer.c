@@ -498,6 +498,16 @@ int producer_learn(struct log *l, const struct batch_header *h, const uint8_t *b
     return 0;
 }
 
+bool producer_last(const struct log *l, int64_t id, int64_t *last_offset, int16_t *epoch)
+{
+    const struct producer *p = producer_find(l, id);
+    if (p == NULL)
+        return false;
+    *last_offset = p->count == 0 ? NO_OFFSET : p->batches[p->count - 1].last_offset;
+    *epoch = p->epoch;
+    return true;
+}
+
 int64_t producers_first_unstable(const struct log *l)
 {
     int64_t first = INT64_MAX;

@@ -38,6 +38,9 @@ void producer_apply(struct log *l, const struct batch_header *h, struct producer
 NODISCARD int producer_learn(struct log *l, const struct batch_header *h, const uint8_t *batch,
                              uint32_t size);
 
+/* What is remembered of a producer: the last offset of its last batch with records (NO_OFFSET: none
+ * of this epoch) and its epoch. False: nothing. */
+NODISCARD bool producer_last(const struct log *l, int64_t id, int64_t *last_offset, int16_t *epoch);
 /* The first offset of an open transaction, or of one whose marker is not below the high watermark;
  * INT64_MAX: none. */
 int64_t producers_first_unstable(const struct log *l);

@@ -45,6 +45,7 @@ struct cold_read {
     uint32_t
         narrow; /* read no more than this if it is enough: the device has refused more; 0: any */
     uint32_t tries; /* reads that the device has refused */
+    bool entered;   /* there was a segment to read on in, when that was last looked for */
     struct log_block *block;
 };
 
@@ -211,10 +212,12 @@ static bool cold_read_block(struct cold_read *k, uint32_t size)
     return true;
 }
 
-/* Begins in the segment that would hold the offset, or in the first one behind it with data. */
+/* Begins in the segment that would hold the offset, or in the first one behind it with data.
+ * False: there is none (not k->entered), or reading could not be started. */
 static bool cold_enter(struct cold_read *k, uint32_t index)
 {
     struct log *l = k->log;
+    k->entered = false;
     for (; index < l->segments_count; index++) {
         struct segment *s = l->segments[index];
         if (s->written == 0)
@@ -222,6 +225,7 @@ static bool cold_enter(struct cold_read *k, uint32_t index)
         if (k->segment != NULL)
             segment_unuse(l, k->segment);
         k->segment = s;
+        k->entered = true;
         segment_use(s);
         k->position = 0;
         if (s->base <= k->r->offset && cold_locate(k) != 0)
@@ -286,8 +290,10 @@ static void cold_trace_corrupt(const struct cold_read *k, uint32_t at, const cha
 static void cold_deliver(struct cold_read *k, const struct cold_walk *w)
 {
     struct log *l = k->log;
-    struct read_hint *hint = read_hint(l, w->next_offset);
-    *hint = (struct read_hint){l, w->next_offset, k->segment->base, k->position + w->at};
+    if (!k->segment->removed) { /* else compaction or retention took it meanwhile */
+        struct read_hint *hint = read_hint(l, w->next_offset);
+        *hint = (struct read_hint){l, w->next_offset, k->segment->base, k->position + w->at};
+    }
     read_lend(k->r, w->begin, w->size, k->block);
     k->r->next_offset = w->next_offset;
     k->block = NULL; /* its reference went to the piece */
@@ -314,6 +320,23 @@ static void cold_refused(struct cold_read *k, int error)
                l->folder, k->segment->base, k->position, strerror(-error));
     l->core->stats.rot += error == -EIO;
     cold_answer(k, error == -EIO ? KE_CORRUPT_MESSAGE : KE_KAFKA_STORAGE_ERROR);
+}
+
+/* Nothing for it is in this segment: reads on in the next one. One that was compacted meanwhile may
+ * have become one with those behind it: then from where the offset is now. */
+static bool cold_next(struct cold_read *k)
+{
+    struct log *l = k->log;
+    if (k->segment->removed)
+        return cold_enter(k, segment_find(l, k->r->offset));
+    return cold_enter(k, segment_find(l, k->segment->base) + 1);
+}
+
+/* No segment has anything for it, because compaction left a gap: what is behind is in memory. */
+static void cold_past_segments(struct cold_read *k, int64_t end)
+{
+    read_memory(k->log, k->r, end);
+    cold_answer(k, KE_NONE);
 }
 
 /* A block has come: answers, or reads on. */
@@ -348,9 +371,14 @@ static void cold_step(struct cold_read *k, int32_t got)
         cold_trace_corrupt(k, 0, "the last batch is cut");
         l->core->stats.rot++;
         cold_answer(k, KE_CORRUPT_MESSAGE);
-    } else if (more ? !cold_read_block(k, MAX(w.want, MIN(k->r->max_bytes, READ_BLOCK_BYTES)))
-                    : !cold_enter(k, segment_find(l, k->segment->base) + 1)) {
-        cold_answer(k, more ? KE_KAFKA_STORAGE_ERROR : KE_NONE);
+    } else if (more) {
+        if (!cold_read_block(k, MAX(w.want, MIN(k->r->max_bytes, READ_BLOCK_BYTES))))
+            cold_answer(k, KE_KAFKA_STORAGE_ERROR);
+    } else if (!cold_next(k)) {
+        if (k->entered)
+            cold_answer(k, KE_KAFKA_STORAGE_ERROR);
+        else
+            cold_past_segments(k, end);
     }
 }
 
@@ -385,7 +413,10 @@ static bool read_disk(struct log *l, struct log_read *r)
         return false;
     list_remove(&r->link);
     r->cold = NULL;
-    r->error = KE_KAFKA_STORAGE_ERROR;
+    if (k->entered)
+        r->error = KE_KAFKA_STORAGE_ERROR;
+    else /* a gap, and behind it only memory */
+        read_memory(l, r, log_readable_end(l, r->isolation));
     cold_end(k);
     return true;
 }

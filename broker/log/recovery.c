@@ -67,6 +67,8 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
         l->start_offset = MAX(l->start_offset, e->base_offset);
         return 0;
     }
+    if (e->last_offset < l->settled_end)
+        return 0; /* in segments, on the device, and perhaps compacted since */
     if (e->type == WAL_ABORTED)
         return replay_aborted(l, e, batch);
     if (e->last_offset < l->start_offset && l->start_offset > l->segments[0]->base)
@@ -159,6 +161,8 @@ static int recovery_settle_log(struct log *l)
     if (error == 0)
         error = log_write_state(l);
     l->start_offset = MAX(l->start_offset, l->segments[0]->base);
+    if (l->cleaned_end > l->end_offset)
+        l->cleaned_end = NO_OFFSET; /* cut since: nothing is known of what will be there */
     l->written_end = l->synced_end = l->durable_end = l->high_watermark = l->end_offset;
     for (uint32_t i = 0; i < l->segments_count; i++)
         l->segments[i]->synced = true; /* the file system is, before anything relies on it */

@@ -123,11 +123,12 @@ void retention_remove_folder(struct log *l)
 
 /* ---- segments -------------------------------------------------------------------------------- */
 
-static int segment_rename_files(struct log *l, const struct segment *s)
+int retention_rename(struct log *l, const struct segment *s, bool snapshot)
 {
     static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex",
                                            ".snapshot"};
-    for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+    size_t count = sizeof(suffixes) / sizeof(suffixes[0]) - (snapshot ? 0 : 1);
+    for (size_t i = 0; i < count; i++) {
         char from[PATH_ROOM], to[PATH_ROOM], suffix[32];
         snprintf(suffix, sizeof(suffix), "%s.deleted", suffixes[i]);
         path_segment(from, l->dir->path, l->folder, s->base, suffixes[i]);
@@ -153,7 +154,7 @@ static void log_move_start(struct log *l, int64_t offset)
     epochs_truncate_start(l, offset);
 }
 
-static int64_t segment_largest_time(struct log *l, struct segment *s)
+int64_t retention_largest_time(struct log *l, struct segment *s)
 {
     if (s->created && segment_load(l, s) != 0)
         return INT64_MAX; /* not known: it stays */
@@ -177,7 +178,7 @@ static bool segment_expired(struct log *l, uint32_t index, uint64_t excess_bytes
     if (t->retention_bytes >= 0 && excess_bytes >= s->size && excess_bytes > 0)
         return true;
     return t->retention_ms >= 0 &&
-           io_wall_ms(l->core->io) - segment_largest_time(l, s) > t->retention_ms;
+           io_wall_ms(l->core->io) - retention_largest_time(l, s) > t->retention_ms;
 }
 
 static uint32_t segments_expired(struct log *l)
@@ -244,16 +245,16 @@ static int log_remove_segments(struct log *l, uint32_t count)
         return 0; /* at the next check */
     for (uint32_t i = 0; i < count && error == 0; i++) {
         struct segment *s = l->segments[0];
-        error = s->created ? segment_rename_files(l, s) : 0;
+        error = s->created ? retention_rename(l, s, true) : 0;
         if (error == 0)
             segment_remove_first(l);
     }
     return error;
 }
 
-static void retention_of_log(struct log *l)
+void retention_of_log(struct log *l)
 {
-    uint32_t count = segments_expired(l);
+    uint32_t count = l->cleaning ? 0 : segments_expired(l);
     if (count == 0 || l->flush != NULL)
         return;
     bool all = count == l->segments_count;

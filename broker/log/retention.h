@@ -9,6 +9,13 @@ void retention_remove_folder(struct log *l);
 /* A file or folder to be removed at due_ns. */
 void retention_doom(struct log_core *c, uint32_t dir, const char *path, bool folder,
                     uint64_t due_ns);
+/* Removes what has expired of one log, unless it is being cleaned. */
+void retention_of_log(struct log *l);
+/* Gives the files of a segment the suffix .deleted, to be removed after the topic's delay. The
+ * producer snapshot goes too if asked for. 0 or -errno. */
+NODISCARD int retention_rename(struct log *l, const struct segment *s, bool snapshot);
+/* Of its records; of its file if none has a timestamp; INT64_MAX if that cannot be said. */
+int64_t retention_largest_time(struct log *l, struct segment *s);
 /* A piece of the periodic work: expired segments, files whose delay is over. */
 void retention_tick(struct log_core *c);
 /* Frees the list of files to be removed (they are found again at the next start). */

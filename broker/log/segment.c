@@ -39,13 +39,10 @@ static bool segments_grow(struct log *l)
     return true;
 }
 
-struct segment *segment_add(struct log *l, int64_t base)
+struct segment *segment_make(struct log *l, int64_t base)
 {
     const struct topic_config *t = log_config(l);
     assert(base >= 0);
-    assert(l->segments_count == 0 || segment_active(l)->base < base);
-    if (!segments_grow(l))
-        return NULL;
     struct segment *s = mem_zalloc(l->core->mem, sizeof(*s));
     if (s == NULL)
         return NULL;
@@ -60,15 +57,29 @@ struct segment *segment_add(struct log *l, int64_t base)
     index_cursor_init(&s->behind);
     s->loaded = true; /* nothing there that would have to be */
     s->synced = true;
-    l->segments[l->segments_count++] = s;
+    return s;
+}
+
+struct segment *segment_add(struct log *l, int64_t base)
+{
+    assert(l->segments_count == 0 || segment_active(l)->base < base);
+    if (!segments_grow(l))
+        return NULL;
+    struct segment *s = segment_make(l, base);
+    if (s != NULL)
+        l->segments[l->segments_count++] = s;
     return s;
 }
 
 static bool segment_waited(const struct log *l, const struct segment *s, int64_t max_timestamp)
 {
+    const struct topic_config *t = log_config(l);
     int64_t waited = s->first_timestamp >= 0 ? max_timestamp - s->first_timestamp
                                              : io_wall_ms(l->core->io) - s->created_ms;
-    return waited > log_config(l)->segment_ms - s->jitter_ms;
+    int64_t limit = t->segment_ms; /* what must be compacted by then must not be active by then */
+    if ((t->cleanup_policy & CLEANUP_COMPACT) != 0 && t->max_compaction_lag_ms > 0)
+        limit = MIN(limit, t->max_compaction_lag_ms);
+    return waited > limit - s->jitter_ms;
 }
 
 static bool segment_should_roll(const struct log *l, const struct segment *s,
@@ -168,6 +179,30 @@ void segment_remove_first(struct log *l)
         segment_free(l->core, s);
 }
 
+void segments_replace(struct log *l, uint32_t first, uint32_t count, struct segment *by)
+{
+    assert(count > 0 && first + count <= l->writing);
+    assert(l->segments[first]->base == by->base);
+    for (uint32_t i = first; i < first + count; i++) {
+        struct segment *s = l->segments[i];
+        l->size_bytes -= s->size;
+        s->removed = true;
+        if (s->users == 0)
+            segment_free(l->core, s);
+    }
+    l->segments[first] = by;
+    memmove(&l->segments[first + 1], &l->segments[first + count],
+            (l->segments_count - first - count) * sizeof(by));
+    l->segments_count -= count - 1;
+    l->writing -= count - 1;
+    l->size_bytes += by->size;
+}
+
+void segment_discard(struct log *l, struct segment *s)
+{
+    segment_free(l->core, s);
+}
+
 void segment_remove_last(struct log *l)
 {
     struct segment *s = segment_active(l);
@@ -216,6 +251,20 @@ static int files_make(struct log_core *c, struct segment *s)
     list_init(&s->files->lru);
     c->files_open++;
     return 0;
+}
+
+int segment_begin_as(struct log *l, struct segment *s, enum segment_file which, const char *suffix,
+                     uint32_t flags)
+{
+    assert(s->users > 0); /* or it could be closed, and then opened by its own name */
+    int error = s->files == NULL ? files_make(l->core, s) : 0;
+    if (error != 0)
+        return error;
+    assert(s->files->fd[which] < 0);
+    char path[PATH_ROOM];
+    path_segment(path, l->dir->path, l->folder, s->base, suffix);
+    s->files->fd[which] = io_open(l->core->io, path, IO_READ | IO_WRITE | flags);
+    return MIN(s->files->fd[which], 0);
 }
 
 int segment_fd(struct log *l, struct segment *s, enum segment_file which)

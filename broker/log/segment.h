@@ -20,6 +20,11 @@ static inline struct segment *segment_active(const struct log *l)
 uint32_t segment_find(const struct log *l, int64_t offset);
 /* Takes the oldest one out of the list (it is freed when its last user lets go). */
 void segment_remove_first(struct log *l);
+/* Another one takes the place of count of them, none of which is being written. */
+void segments_replace(struct log *l, uint32_t first, uint32_t count, struct segment *by);
+/* One that is not in the list: made, and freed. NULL over budget. */
+NODISCARD struct segment *segment_make(struct log *l, int64_t base);
+void segment_discard(struct log *l, struct segment *s);
 /* The newest one, with nothing of it in memory only. */
 void segment_remove_last(struct log *l);
 void segment_use(struct segment *s);
@@ -28,6 +33,10 @@ void segments_free(struct log *l);
 
 /* fd of one of its files, opened if need be; -errno. Valid while the caller uses the segment. */
 NODISCARD int segment_fd(struct log *l, struct segment *s, enum segment_file which);
+/* Opens one of its files under another name; segment_fd is then that file as long as the segment is
+ * used. flags: IO_CREATE and so on. 0 or -errno. */
+NODISCARD int segment_begin_as(struct log *l, struct segment *s, enum segment_file which,
+                               const char *suffix, uint32_t flags);
 void segment_close(struct log_core *c, struct segment *s);
 extern const char *const segment_suffixes[SEGMENT_FILES];
 

@@ -336,3 +336,55 @@ void log_aborted_list_free(struct log_core *c, struct log_aborted_list *list)
     mem_free(c->mem, list->entries, list->room * sizeof(*list->entries));
     *list = (struct log_aborted_list){0};
 }
+
+static int all_add(struct mem *mem, struct aborted_txn **entries, uint32_t *count, uint32_t *room,
+                   const struct aborted_txn *t)
+{
+    if (*count == *room) {
+        uint32_t more = MAX(*room * 2, COLLECT_MIN);
+        struct aborted_txn *grown =
+            mem_realloc(mem, *entries, *room * sizeof(*grown), more * sizeof(*grown));
+        if (grown == NULL)
+            return -ENOMEM;
+        *entries = grown;
+        *room = more;
+    }
+    (*entries)[(*count)++] = *t;
+    return 0;
+}
+
+static int all_of_segment(struct log *l, struct segment *s, struct aborted_txn **entries,
+                          uint32_t *count, uint32_t *room)
+{
+    uint8_t bytes[ENTRIES_READ * TXN_INDEX_ENTRY_SIZE];
+    struct aborted_txn t;
+    int error = file_measure(l, s);
+    for (uint32_t at = 0; at < s->aborted && error == 0; at += ENTRIES_READ) {
+        uint32_t some = MIN(ENTRIES_READ, s->aborted - at);
+        error = entries_read(l, s, at, some, bytes);
+        for (uint32_t i = 0; i < some && error == 0; i++) {
+            if (!txn_index_get(bytes + i * TXN_INDEX_ENTRY_SIZE, &t))
+                return 0;
+            error = all_add(l->core->mem, entries, count, room, &t);
+        }
+    }
+    return error;
+}
+
+int txn_index_all(struct log *l, struct aborted_txn **entries, uint32_t *count, uint32_t *room)
+{
+    const struct txn_index *x = l->aborted;
+    int error = 0;
+    assert(*count == 0);
+    for (uint32_t i = 0; i < l->segments_count && error == 0; i++) {
+        struct segment *s = l->segments[i];
+        if (!s->aborted_found && s->aborted == 0)
+            continue;
+        segment_use(s);
+        error = all_of_segment(l, s, entries, count, room);
+        segment_unuse(l, s);
+    }
+    for (uint32_t i = 0; x != NULL && i < x->count && error == 0; i++)
+        error = all_add(l->core->mem, entries, count, room, &x->entries[i]);
+    return error;
+}

@@ -29,4 +29,9 @@ NODISCARD int txn_index_write(struct log *l, struct segment *s, int64_t below);
 /* Forgets what ends at or behind the offset, in the segment's file and in memory. */
 NODISCARD int txn_index_truncate(struct log *l, struct segment *s, int64_t offset);
 
+/* All of the log, in order, into grown memory of the core: the caller frees *room entries. At once.
+ * 0 or -errno. */
+NODISCARD int txn_index_all(struct log *l, struct aborted_txn **entries, uint32_t *count,
+                            uint32_t *room);
+
 #endif
