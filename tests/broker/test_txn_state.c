@@ -43,41 +43,44 @@ struct outcome {
     enum txn_state state;
 };
 
-#define SAME      TXN_STATES /* the state stays */
-#define OK        KE_NONE
-#define BUSY      KE_CONCURRENT_TRANSACTIONS
-#define FENCED    KE_PRODUCER_FENCED
-#define UNKNOWN   KE_INVALID_PRODUCER_ID_MAPPING
-#define INVALID   KE_INVALID_TXN_STATE
-#define ABORTABLE KE_TRANSACTION_ABORTABLE
-#define EMPTY     TXN_EMPTY
-#define ONGOING   TXN_ONGOING
-#define COMMITS   TXN_PREPARE_COMMIT
-#define ABORTS    TXN_PREPARE_ABORT
-#define GONE      TXN_DEAD
+#define SAME TXN_STATES /* the state stays */
 
 /* clang-format off */
+#define STAY   {KE_NONE, SAME}
+#define EMPTY  {KE_NONE, TXN_EMPTY}
+#define OPEN   {KE_NONE, TXN_ONGOING}
+#define COMMIT {KE_NONE, TXN_PREPARE_COMMIT}
+#define ABORT  {KE_NONE, TXN_PREPARE_ABORT}
+#define GONE   {KE_NONE, TXN_DEAD}
+#define CUT    {KE_CONCURRENT_TRANSACTIONS, TXN_PREPARE_ABORT}
+#define BUSY   {KE_CONCURRENT_TRANSACTIONS, SAME}
+#define FENCED {KE_PRODUCER_FENCED, SAME}
+#define NOBODY {KE_INVALID_PRODUCER_ID_MAPPING, SAME}
+#define WRONG  {KE_INVALID_TXN_STATE, SAME}
+#define NOT_IN {KE_TRANSACTION_ABORTABLE, SAME}
+
 static const struct outcome table[EVENTS][ROWS_COUNT] = {
-    /*                    not known        EMPTY              ONGOING            PREPARE_COMMIT   PREPARE_ABORT    COMPLETE_COMMIT    COMPLETE_ABORT */
-    [INIT]             = {{OK, EMPTY},     {OK, EMPTY},       {BUSY, ABORTS},    {BUSY, SAME},    {BUSY, SAME},    {OK, EMPTY},       {OK, EMPTY}},
-    [INIT_AS_SELF]     = {{OK, EMPTY},     {OK, EMPTY},       {BUSY, ABORTS},    {BUSY, SAME},    {BUSY, SAME},    {OK, EMPTY},       {OK, EMPTY}},
-    [INIT_AS_STRANGER] = {{OK, EMPTY},     {FENCED, SAME},    {FENCED, SAME},    {BUSY, SAME},    {BUSY, SAME},    {FENCED, SAME},    {FENCED, SAME}},
-    [ADD]              = {{UNKNOWN, SAME}, {OK, ONGOING},     {OK, ONGOING},     {BUSY, SAME},    {BUSY, SAME},    {OK, ONGOING},     {OK, ONGOING}},
-    [ADD_OLD_EPOCH]    = {{UNKNOWN, SAME}, {FENCED, SAME},    {FENCED, SAME},    {BUSY, SAME},    {BUSY, SAME},    {FENCED, SAME},    {FENCED, SAME}},
-    [ADD_STRANGER]     = {{UNKNOWN, SAME}, {UNKNOWN, SAME},   {UNKNOWN, SAME},   {BUSY, SAME},    {BUSY, SAME},    {UNKNOWN, SAME},   {UNKNOWN, SAME}},
-    [VERIFY]           = {{UNKNOWN, SAME}, {ABORTABLE, SAME}, {OK, SAME},        {BUSY, SAME},    {BUSY, SAME},    {ABORTABLE, SAME}, {ABORTABLE, SAME}},
-    [VERIFY_OLD_EPOCH] = {{UNKNOWN, SAME}, {FENCED, SAME},    {FENCED, SAME},    {FENCED, SAME},  {FENCED, SAME},  {FENCED, SAME},    {FENCED, SAME}},
-    [COMMIT_2]         = {{UNKNOWN, SAME}, {INVALID, SAME},   {OK, COMMITS},     {BUSY, SAME},    {BUSY, SAME},    {INVALID, SAME},   {INVALID, SAME}},
-    [ABORT_2]          = {{UNKNOWN, SAME}, {OK, ABORTS},      {OK, ABORTS},      {BUSY, SAME},    {BUSY, SAME},    {OK, ABORTS},      {OK, ABORTS}},
-    [COMMIT_2_AGAIN]   = {{UNKNOWN, SAME}, {FENCED, SAME},    {FENCED, SAME},    {BUSY, SAME},    {BUSY, SAME},    {OK, SAME},        {INVALID, SAME}},
-    [ABORT_2_AGAIN]    = {{UNKNOWN, SAME}, {FENCED, SAME},    {FENCED, SAME},    {BUSY, SAME},    {BUSY, SAME},    {INVALID, SAME},   {OK, SAME}},
-    [COMMIT_2_STRANGER]= {{UNKNOWN, SAME}, {UNKNOWN, SAME},   {UNKNOWN, SAME},   {BUSY, SAME},    {BUSY, SAME},    {UNKNOWN, SAME},   {UNKNOWN, SAME}},
-    [COMMIT_1]         = {{UNKNOWN, SAME}, {INVALID, SAME},   {OK, COMMITS},     {BUSY, SAME},    {BUSY, SAME},    {OK, SAME},        {INVALID, SAME}},
-    [ABORT_1]          = {{UNKNOWN, SAME}, {INVALID, SAME},   {OK, ABORTS},      {BUSY, SAME},    {BUSY, SAME},    {INVALID, SAME},   {OK, SAME}},
-    [COMMIT_1_OLD_EPOCH]={{UNKNOWN, SAME}, {FENCED, SAME},    {FENCED, SAME},    {FENCED, SAME},  {FENCED, SAME},  {FENCED, SAME},    {FENCED, SAME}},
-    [TIME_OUT]         = {{OK, SAME},      {OK, SAME},        {OK, ABORTS},      {OK, SAME},      {OK, SAME},      {OK, SAME},        {OK, SAME}},
-    [EXPIRE]           = {{OK, SAME},      {OK, GONE},        {OK, ABORTS},      {OK, SAME},      {OK, SAME},      {OK, GONE},        {OK, GONE}},
-    [RELOAD]           = {{OK, SAME},      {OK, SAME},        {OK, SAME},        {OK, SAME},      {OK, SAME},      {OK, SAME},        {OK, SAME}},
+    /*                      not     EMPTY   ONGOING PREPARE PREPARE COMPLETE COMPLETE
+                            known                   COMMIT  ABORT   COMMIT   ABORT */
+    [INIT]               = {EMPTY,  EMPTY,  CUT,    BUSY,   BUSY,   EMPTY,   EMPTY},
+    [INIT_AS_SELF]       = {EMPTY,  EMPTY,  CUT,    BUSY,   BUSY,   EMPTY,   EMPTY},
+    [INIT_AS_STRANGER]   = {EMPTY,  FENCED, FENCED, BUSY,   BUSY,   FENCED,  FENCED},
+    [ADD]                = {NOBODY, OPEN,   OPEN,   BUSY,   BUSY,   OPEN,    OPEN},
+    [ADD_OLD_EPOCH]      = {NOBODY, FENCED, FENCED, BUSY,   BUSY,   FENCED,  FENCED},
+    [ADD_STRANGER]       = {NOBODY, NOBODY, NOBODY, BUSY,   BUSY,   NOBODY,  NOBODY},
+    [VERIFY]             = {NOBODY, NOT_IN, STAY,   BUSY,   BUSY,   NOT_IN,  NOT_IN},
+    [VERIFY_OLD_EPOCH]   = {NOBODY, FENCED, FENCED, FENCED, FENCED, FENCED,  FENCED},
+    [COMMIT_2]           = {NOBODY, WRONG,  COMMIT, BUSY,   BUSY,   WRONG,   WRONG},
+    [ABORT_2]            = {NOBODY, ABORT,  ABORT,  BUSY,   BUSY,   ABORT,   ABORT},
+    [COMMIT_2_AGAIN]     = {NOBODY, FENCED, FENCED, BUSY,   BUSY,   STAY,    WRONG},
+    [ABORT_2_AGAIN]      = {NOBODY, FENCED, FENCED, BUSY,   BUSY,   WRONG,   STAY},
+    [COMMIT_2_STRANGER]  = {NOBODY, NOBODY, NOBODY, BUSY,   BUSY,   NOBODY,  NOBODY},
+    [COMMIT_1]           = {NOBODY, WRONG,  COMMIT, BUSY,   BUSY,   STAY,    WRONG},
+    [ABORT_1]            = {NOBODY, WRONG,  ABORT,  BUSY,   BUSY,   WRONG,   STAY},
+    [COMMIT_1_OLD_EPOCH] = {NOBODY, FENCED, FENCED, FENCED, FENCED, FENCED,  FENCED},
+    [TIME_OUT]           = {STAY,   STAY,   ABORT,  STAY,   STAY,   STAY,    STAY},
+    [EXPIRE]             = {STAY,   GONE,   ABORT,  STAY,   STAY,   GONE,    GONE},
+    [RELOAD]             = {STAY,   STAY,   STAY,   STAY,   STAY,   STAY,    STAY},
 };
 /* clang-format on */
 
@@ -202,7 +205,8 @@ Test(txn_state, each_state_answers_each_event_as_the_table_says)
                          kafka_error_name(error));
             cr_expect_eq(rig_state(&r, ID), state, "event %u in state %d: now %d", event, rows[row],
                          rig_state(&r, ID));
-            bool decided = wanted->state == COMMITS || wanted->state == ABORTS;
+            bool decided =
+                wanted->state == TXN_PREPARE_COMMIT || wanted->state == TXN_PREPARE_ABORT;
             cr_expect_eq(r.handed_over - handed_over, decided ? 1 : 0);
             expect_same_after_load(&r);
             rig_end(&r);
