@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/bench/report.h"
 #include "broker/cli/version.h"
 
 #define TOPIC_DEFAULT "torc-bench"
@@ -51,19 +50,27 @@
 #define FETCH_BYTES {"fetch-bytes", 0, false, "N", "of an answer at most (16 MiB)"}
 #define PARTITION   {"partition-bytes", 0, false, "N", "of a partition in an answer (1 MiB)"}
 #define BACKLOG     {"backlog", 0, false, "N", "records that wait for consumers (1000000)"}
+#define HTML        {"html", 0, false, "FILE", "a page with curves"}
+#define SWEEP       {"sweep", 0, false, "KEY=A,B..", "a load per value of rate, size, records ..."}
+#define SLO         {"slo", 0, false, "GOAL", "the highest rate with p99.9<2ms or the like"}
+#define VERSUS      {"versus", 0, false, "HOST:PORT", "another broker, in turn; ratios"}
+#define VERSUS_PID  {"versus-pid", 0, false, "PID", "of the other broker"}
+#define REPEAT      {"repeat", 0, false, "N", "times (with --versus 3)"}
+#define THRESHOLD   {"threshold", 0, false, "PERCENT", "a regression is worse by more (5)"}
 #define JSON        {"json", 0, false, "FILE", "everything, with histograms"}
 #define QUIET       {"quiet", 'q', false, NULL, "no progress line"}
 #define PLOT        {"plot", 0, false, NULL, "shows latency over time too"}
 #define END         {NULL, 0, false, NULL, NULL}
 #define WRITING     TOPIC, CREATE, FRESH, COPIES, CONFIG, CONNECTIONS, IN_FLIGHT, RECORDS, SIZE, \
                     BATCHES, KEYS, ACKS, CODEC, SOFT, IDEMPOTENT, SEED
-#define COMMON      BROKERS, SECONDS, WARMUP, THREADS, PID, JSON, QUIET, PLOT
+#define SERIES      SWEEP, SLO, VERSUS, VERSUS_PID, REPEAT, THRESHOLD
+#define COMMON      BROKERS, SECONDS, WARMUP, THREADS, PID, JSON, HTML, QUIET, PLOT
 
-const struct option bench_produce_options[] = {RATE, MAXIMUM, COMMON, WRITING, END};
+const struct option bench_produce_options[] = {RATE, MAXIMUM, COMMON, WRITING, SERIES, END};
 const struct option bench_consume_options[] = {COMMON, TOPIC, CONSUMERS, FETCH_BYTES, PARTITION,
                                                END};
 const struct option bench_e2e_options[] = {RATE, MAXIMUM, COMMON, CONSUMERS, WRITING, FETCH_BYTES,
-                                           PARTITION, END};
+                                           PARTITION, SERIES, END};
 const struct option bench_catch_up_options[] = {RATE, MAXIMUM, COMMON, BACKLOG, CONSUMERS, WRITING,
                                                 FETCH_BYTES, PARTITION, END};
 const struct option bench_connections_options[] = {RATE, MAXIMUM, COMMON, CONNECTIONS, END};
@@ -80,13 +87,6 @@ const char bench_description[] =
 
 /* ---- words into numbers ---------------------------------------------------------------------- */
 
-struct asked {
-    struct cli *cli;
-    struct bench_options o;
-    bool interrupted, wrong;
-    struct op signals;
-};
-
 static void wrong(struct asked *a, const char *option, const char *text, const char *what)
 {
     char shown[512];
@@ -98,13 +98,12 @@ static void wrong(struct asked *a, const char *option, const char *text, const c
     a->wrong = true;
 }
 
-static bool has(const struct asked *a, const char *option)
+bool asked_has(const struct asked *a, const char *option)
 {
     return option_find(a->cli->command, option) != NULL && cli_count(a->cli, option) > 0;
 }
 
-/* A number with k, M or G behind it, as people write rates. */
-static bool number_read(const char *text, double *value)
+bool asked_number(const char *text, double *value)
 {
     char *end;
     *value = strtod(text, &end);
@@ -120,10 +119,10 @@ static bool number_read(const char *text, double *value)
 static double number(struct asked *a, const char *option, double least, double most, double other)
 {
     double value;
-    if (!has(a, option))
+    if (!asked_has(a, option))
         return other;
     const char *text = cli_value(a->cli, option);
-    if (number_read(text, &value) && value >= least && value <= most)
+    if (asked_number(text, &value) && value >= least && value <= most)
         return value;
     char what[64];
     (void)snprintf(what, sizeof(what), "a number from %g to %g", least, most);
@@ -142,7 +141,7 @@ static uint32_t whole(struct asked *a, const char *option, uint32_t least, uint3
 
 static const char *word(struct asked *a, const char *option, const char *other)
 {
-    return has(a, option) ? cli_value(a->cli, option) : other;
+    return asked_has(a, option) ? cli_value(a->cli, option) : other;
 }
 
 static void read_words(struct asked *a)
@@ -163,9 +162,11 @@ static void read_words(struct asked *a)
     if (o->codec == CODECS_COUNT)
         wrong(a, "codec", codec, "none, gzip, snappy, lz4 or zstd");
     o->brokers = word(a, "brokers", ADDRESS);
-    if (!a->wrong && !bench_address_read(&o->address, o->brokers, why, sizeof(why))) {
+    const char *versus = word(a, "versus", o->brokers);
+    if (!a->wrong && (!bench_address_read(&o->address, o->brokers, why, sizeof(why)) ||
+                      !bench_address_read(&a->versus, versus, why, sizeof(why)))) {
         a->wrong = true;
-        int code = cli_misused(a->cli, "--brokers: %s", why);
+        int code = cli_misused(a->cli, "%s", why);
         (void)code;
     }
     if (option_find(a->cli->command, "config") == NULL)
@@ -198,6 +199,9 @@ static void read_numbers(struct asked *a)
     o->fetch_bytes = whole(a, "fetch-bytes", 1, 1u << 28, 16u << 20);
     o->partition_bytes = whole(a, "partition-bytes", 1, 1u << 28, 1u << 20);
     o->fetch_wait_ms = 500;
+    a->versus_pid = (int32_t)whole(a, "versus-pid", 1, INT32_MAX, 0);
+    a->repeats = whole(a, "repeat", 1, SERIES_MAX / 2, 0);
+    a->threshold = number(a, "threshold", 0, 1000, 5) / 100;
 }
 
 static bool asked_read(struct asked *a, enum bench_kind kind)
@@ -207,21 +211,25 @@ static bool asked_read(struct asked *a, enum bench_kind kind)
     read_numbers(a);
     read_words(a);
     o->topic = word(a, "topic", TOPIC_DEFAULT);
-    o->idempotent = has(a, "idempotent");
-    o->soft = has(a, "text");
-    o->delete_before = o->delete_after = has(a, "fresh");
-    o->quiet = has(a, "quiet");
+    o->idempotent = asked_has(a, "idempotent");
+    o->soft = asked_has(a, "text");
+    o->delete_before = o->delete_after = asked_has(a, "fresh");
+    o->quiet = asked_has(a, "quiet");
     o->interrupted = &a->interrupted;
     if (a->wrong)
         return false;
     const char *why = NULL;
     bool timed = kind != BENCH_CONSUME;
-    if (timed && !has(a, "rate") && !has(a, "max") && kind != BENCH_CONNECTIONS)
+    if (timed && !asked_has(a, "rate") && !asked_has(a, "max") && kind != BENCH_CONNECTIONS)
         why = "say --rate N (open loop) or --max (closed loop)";
-    else if (timed && has(a, "rate") && has(a, "max"))
+    else if (timed && asked_has(a, "rate") && asked_has(a, "max"))
         why = "--rate and --max contradict each other";
     else if (o->idempotent && (o->acks != BENCH_ACKS_ALL || o->in_flight > 5))
         why = "--idempotent needs --acks all and at most 5 --in-flight";
+    else if (asked_has(a, "slo") && o->rate <= 0)
+        why = "--slo needs --rate N to begin with";
+    else if (asked_has(a, "sweep") + asked_has(a, "slo") + asked_has(a, "versus") > 1)
+        why = "--sweep, --slo and --versus are different questions";
     else if (o->delete_before && o->create == 0)
         why = "--fresh needs --create N";
     else if ((uint64_t)o->records * o->size > (1u << 30))
@@ -241,112 +249,25 @@ static void interrupted(struct op *op)
     a->interrupted = true;
 }
 
-static bool write_file(struct asked *a, const char *path, const struct text *t)
+const char *asked_version(void)
 {
-    struct io *io = a->cli->io;
-    int error = t->failed ? -ENOMEM : 0;
-    int fd = error != 0 ? error : io_open(io, path, IO_WRITE | IO_CREATE | IO_TRUNC);
-    if (fd >= 0) {
-        int64_t n = io_pwrite(io, fd, t->data, t->size, 0);
-        error = n < 0 ? (int)n : 0;
-        io_close(io, fd);
-    }
-    if (fd >= 0 && error == 0)
-        return true;
-    cli_complain(a->cli, "%s: %s", path, strerror(fd < 0 ? -fd : -error));
-    return false;
-}
-
-static void show(struct asked *a, const struct text *t)
-{
-    for (size_t at = 0; at < t->size; at += 2048) /* cli_print has room for a line */
-        cli_print(a->cli, "%.2048s", t->data + at);
-}
-
-static bool write_json(struct asked *a, const struct provenance *p, const struct bench_result *r)
-{
-    struct text t;
-    text_init(&t, &a->cli->mem);
-    text_json_open(&t, NULL, '{');
-    text_json_string(&t, "command", a->cli->command->name);
-    text_json_string(&t, "version", TORC_VERSION);
-    report_json_provenance(&t, "provenance", p);
-    report_json_result(&t, "result", r);
-    text_json_close(&t, '}');
-    text_put(&t, "\n", 1);
-    bool good = write_file(a, cli_value(a->cli, "json"), &t);
-    text_free(&t);
-    return good;
-}
-
-/* The topic's backlog, for those who are to catch up: as fast as it goes, before the load. */
-static bool fill(struct asked *a)
-{
-    struct bench_options o = a->o;
-    struct bench_result *r = mem_zalloc(&a->cli->mem, sizeof(*r));
-    if (r == NULL)
-        return false;
-    o.kind = BENCH_PRODUCE;
-    o.rate = 0;
-    o.limit = o.backlog;
-    o.delete_after = false;
-    o.codec = CODEC_NONE;
-    bool good = bench_run(a->cli->io, &a->cli->mem, &o, r) && bench_result_sound(r);
-    if (!good)
-        cli_complain(a->cli, "the backlog cannot be produced: %s", r->why);
-    a->o.delete_before = false;
-    bench_result_free(r);
-    mem_free(&a->cli->mem, r, sizeof(*r));
-    return good;
-}
-
-static int report(struct asked *a, const struct provenance *p, const struct bench_result *r)
-{
-    struct text t;
-    int code = EXIT_OK;
-    text_init(&t, &a->cli->mem);
-    report_head(&t, r);
-    report_table(&t, r);
-    if (has(a, "plot"))
-        report_plot(&t, r);
-    show(a, &t);
-    text_free(&t);
-    report_wrong(&t, r);
-    if (!bench_result_sound(r)) {
-        cli_complain(a->cli, "%s", t.data == NULL ? "not sound" : t.data);
-        code = EXIT_FAILED;
-    }
-    text_free(&t);
-    if (has(a, "json") && !write_json(a, p, r))
-        code = EXIT_FAILED;
-    return code;
+    return TORC_VERSION;
 }
 
 static int run(struct cli *c, enum bench_kind kind)
 {
+    /* What the signals point to lives as long as the reactor. */
     struct asked *a = mem_zalloc(&c->mem, sizeof(*a));
-    struct bench_result *r = mem_zalloc(&c->mem, sizeof(*r));
-    if (a == NULL || r == NULL)
+    if (a == NULL)
         return EXIT_FAILED;
     a->cli = c;
-    int code = EXIT_USAGE;
-    if (asked_read(a, kind)) {
-        code = EXIT_FAILED;
-        if (cli_io(c) != NULL) {
-            struct provenance p;
-            op_init(&a->signals, interrupted);
-            io_signals(c->io, &a->signals);
-            provenance_read(&p, c->io, &c->mem, a->o.pid, TORC_VERSION);
-            if (kind != BENCH_CATCH_UP || fill(a)) {
-                if (bench_run(c->io, &c->mem, &a->o, r))
-                    code = report(a, &p, r);
-                else
-                    cli_complain(c, "%s", r->why);
-                bench_result_free(r);
-            }
-        }
-    }
-    return code; /* what the signals point to lives as long as the reactor */
+    if (!asked_read(a, kind))
+        return EXIT_USAGE;
+    if (cli_io(c) == NULL)
+        return EXIT_FAILED;
+    op_init(&a->signals, interrupted);
+    io_signals(c->io, &a->signals);
+    return asked_run(a, c);
 }
 
 int command_bench_produce(struct cli *c)

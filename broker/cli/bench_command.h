@@ -2,7 +2,29 @@
 #ifndef BROKER_CLI_BENCH_COMMAND_H
 #define BROKER_CLI_BENCH_COMMAND_H
 
+#include "broker/bench/series.h"
 #include "broker/cli/command.h"
+
+#define EXIT_MISSED 3 /* slower than asked for, or than the other broker */
+
+/* What was asked, read and found possible. */
+struct asked {
+    struct cli *cli;
+    struct bench_options o;
+    struct io_address versus;
+    int32_t versus_pid;
+    uint32_t repeats; /* 0: as many as the question needs */
+    double threshold; /* worse by more than this share is a regression */
+    bool interrupted, wrong;
+    struct op signals;
+};
+
+bool asked_has(const struct asked *a, const char *option);
+/* A number with k, M or G behind it, as people write rates. */
+bool asked_number(const char *text, double *value);
+const char *asked_version(void);
+/* Runs the loads and shows what came of them (bench_series.c). The result is the exit code. */
+int asked_run(struct asked *a, struct cli *c);
 
 extern const struct option bench_produce_options[], bench_consume_options[], bench_e2e_options[],
     bench_catch_up_options[], bench_connections_options[];

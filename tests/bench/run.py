@@ -18,7 +18,7 @@ from harness.report import Report  # noqa: E402
 from harness.wire import Client  # noqa: E402
 
 TORC = os.environ.get("TORC") or TOP / "build/torc"
-OK, FAILED, USAGE = 0, 1, 2
+OK, FAILED, USAGE, MISSED = 0, 1, 2, 3
 
 
 class Bench:
@@ -90,6 +90,31 @@ def cost(b):
     assert "CPU-s/GB" in out and "rss" in out, out
 
 
+def series(b):
+    """Several loads for one question: their number, their labels, their files, the exit status."""
+    words = ["--topic", "p", "--seconds", 0.2, "--warmup", 0]
+    page = b.folder / "bench.html"
+    code, out, err, found = b.run("produce", *words, "--max", "--sweep", "records=1,10,100", "--html", page)
+    assert code == OK, (code, err)
+    assert [p["label"] for p in found["series"]] == ["10", "100"], found["series"]
+    assert found["series"][1]["result"]["options"]["records"] == 100
+    html = page.read_text()
+    assert html.count("<polyline") == 9 and html.count("<circle") == 9 and "http" not in html, html[:500]
+    for tag in ("svg", "table", "h2"):
+        assert html.count(f"<{tag}") == html.count(f"</{tag}>") > 0, tag
+
+    code, out, _, _ = b.run("produce", *words, "--rate", 20000, "--slo", "p50<10s")
+    assert code == OK and "highest rate with p50<10s" in out, out
+    code, out, err, _ = b.run("produce", *words, "--rate", 50, "--slo", "p50<1us")
+    assert code == MISSED and "is not kept at 50.0 records/s" in err, (code, err)
+
+    pair = ["--versus", b.broker.address, "--repeat", 2]
+    code, out, err, found = b.run("e2e", *words, "--rate", 100, *pair, "--threshold", 900)
+    assert code == OK and len(found["series"]) == 3 and "p99.9" in found["ratios"], (code, out, err)
+    mean, low, high = found["ratios"]["p50"]
+    assert low <= mean <= high and "95 % confidence" in out, found["ratios"]
+
+
 def reads_batches(wire, topic):
     answer = wire.ask("Fetch", 12, {"replica_id": -1, "max_wait_ms": 100, "min_bytes": 1,
                                     "max_bytes": 1 << 24, "session_epoch": -1, "rack_id": "", "topics": [
@@ -151,6 +176,10 @@ def misuse(b):
                         (["produce", "--max", "--idempotent", "--acks", 1], "needs --acks all"),
                         (["produce", "--max", "--in-flight", 0.5], "in-flight"),
                         (["produce", "--max", "--fresh"], "needs --create"),
+                        (["produce", "--max", "--slo", "p9<1ms"], "needs --rate"),
+                        (["produce", "--rate", 5, "--slo", "p9=1ms"], "is not like"),
+                        (["produce", "--rate", 5, "--sweep", "x=1"], "is no value of"),
+                        (["produce", "--rate", 5, "--sweep", "rate=1", "--slo", "x"], "different"),
                         (["e2e", "--max", "--recrods", 5], "did you mean --records")):
         code, out, err, _ = b.run(*words)
         assert code == USAGE and not out and said in err, (words, code, err)
@@ -175,7 +204,7 @@ def main():
     with Place() as place:
         broker = place.broker("torc").start()
         bench = Bench(broker, place.folder)
-        for case in (produce, kinds_of_batches, end_to_end, catch_up, connections, cost, broken_streams,
+        for case in (produce, kinds_of_batches, end_to_end, catch_up, connections, cost, series, broken_streams,
                      misuse, failures):
             report.case(case.__name__.replace("_", " "), case, bench)
         place.keep = report.failed > 0

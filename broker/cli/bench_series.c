@@ -1,0 +1,414 @@
+/* How many loads a question of `torc bench` takes, and what is shown of them.
+ *
+ *   alone             one load: its whole table
+ *   --repeat N        the same N times: a row each
+ *   --sweep KEY=A,B   a load per value: a row each; --html shows the knee
+ *   --slo p99.9<2ms   doubles the rate until the goal is missed, then halves the gap: the highest
+ *                     rate that keeps it
+ *   --versus B        A B A B ...: ratios with their confidence interval
+ *
+ * Invariant: loads of one question differ in what the question says and in nothing else.
+ * Failure modes: a load that fails ends the question; what was measured before is shown. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/cli/bench_command.h"
+
+#define SWEEP_MAX     64u
+#define DOUBLINGS_MAX 24u
+#define HALVINGS      5u
+#define REPEATS       3u
+#define TOPIC_ROOM    256
+
+struct question {
+    struct asked *asked;
+    struct cli *cli;
+    struct bench_series series;
+    struct provenance provenance;
+    struct text out;
+};
+
+/* stdout gets what is there, at once: a series takes its time. */
+static void show(struct question *q)
+{
+    for (size_t at = 0; at < q->out.size; at += 2048) /* cli_print has room for a line */
+        cli_print(q->cli, "%.2048s", q->out.data + at);
+    cli_flush(q->cli);
+    text_free(&q->out);
+}
+
+static int complain_wrong(struct question *q, const struct bench_result *r)
+{
+    if (bench_result_sound(r))
+        return EXIT_OK;
+    report_wrong(&q->out, r);
+    cli_complain(q->cli, "%s", q->out.data == NULL ? "not sound" : q->out.data);
+    text_free(&q->out);
+    return EXIT_FAILED;
+}
+
+/* One load, and its row if there are to be rows. NULL: it failed, and has been complained about. */
+static struct bench_point *load(struct question *q, const struct bench_options *o,
+                                const char *label, bool other, bool row)
+{
+    bool good;
+    struct bench_point *p = series_run(&q->series, q->cli->io, o, label, other, &good);
+    if (!good) {
+        cli_complain(q->cli, "%s", p == NULL ? "no memory for another load" : p->result.why);
+        if (p != NULL)
+            q->series.count--;
+        return NULL;
+    }
+    if (row) {
+        series_row(&q->out, p);
+        show(q);
+    }
+    return p;
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+static bool write_file(struct question *q, const char *path, const struct text *t)
+{
+    struct io *io = q->cli->io;
+    int error = t->failed ? -ENOMEM : 0;
+    int fd = error != 0 ? error : io_open(io, path, IO_WRITE | IO_CREATE | IO_TRUNC);
+    if (fd >= 0) {
+        int64_t n = io_pwrite(io, fd, t->data, t->size, 0);
+        error = n < 0 ? (int)n : 0;
+        io_close(io, fd);
+    }
+    if (fd >= 0 && error == 0)
+        return true;
+    cli_complain(q->cli, "%s: %s", path, strerror(fd < 0 ? -fd : -error));
+    return false;
+}
+
+static void json_ratios(struct text *t, const struct bench_series *s)
+{
+    text_json_open(t, "ratios", '{');
+    for (uint32_t m = 0; m < METRICS; m++) {
+        struct series_ratio r;
+        if (!series_compare(s, (enum series_metric)m, &r))
+            continue;
+        text_json_open(t, series_metric_names[m], '[');
+        text_json_number(t, NULL, r.mean);
+        text_json_number(t, NULL, r.low);
+        text_json_number(t, NULL, r.high);
+        text_json_close(t, ']');
+    }
+    text_json_close(t, '}');
+}
+
+static bool write_json(struct question *q)
+{
+    struct text t;
+    const struct bench_series *s = &q->series;
+    text_init(&t, &q->cli->mem);
+    text_json_open(&t, NULL, '{');
+    text_json_string(&t, "command", q->cli->command->name);
+    text_json_string(&t, "version", q->provenance.version);
+    report_json_provenance(&t, "provenance", &q->provenance);
+    if (s->count > 0)
+        report_json_result(&t, "result", &s->points[0]->result);
+    text_json_open(&t, "series", '[');
+    for (uint32_t i = 1; i < s->count; i++) {
+        text_json_open(&t, NULL, '{');
+        text_json_string(&t, "label", s->points[i]->label);
+        report_json_result(&t, "result", &s->points[i]->result);
+        text_json_close(&t, '}');
+    }
+    text_json_close(&t, ']');
+    if (s->count > 1 && s->points[1]->other)
+        json_ratios(&t, s);
+    text_json_close(&t, '}');
+    text_put(&t, "\n", 1);
+    bool good = write_file(q, cli_value(q->cli, "json"), &t);
+    text_free(&t);
+    return good;
+}
+
+static bool write_html(struct question *q)
+{
+    struct text t;
+    char title[128];
+    (void)snprintf(title, sizeof(title), "torc %s", q->cli->command->name);
+    text_init(&t, &q->cli->mem);
+    series_html(&t, &q->series, &q->provenance, title);
+    bool good = write_file(q, cli_value(q->cli, "html"), &t);
+    text_free(&t);
+    return good;
+}
+
+/* ---- questions ------------------------------------------------------------------------------- */
+
+/* The topic's backlog, for those who are to catch up: as fast as it goes, before the load. */
+static bool fill(struct question *q, struct bench_options *main)
+{
+    struct bench_options o = *main;
+    bool good;
+    o.kind = BENCH_PRODUCE;
+    o.rate = 0;
+    o.limit = o.backlog;
+    o.codec = CODEC_NONE;
+    o.delete_after = false;
+    main->delete_before = false;
+    struct bench_point *p = series_run(&q->series, q->cli->io, &o, "backlog", false, &good);
+    if (!good || !bench_result_sound(&p->result)) {
+        cli_complain(q->cli, "the backlog cannot be produced: %s", p == NULL ? "" : p->result.why);
+        return false;
+    }
+    series_free(&q->series); /* it is no result */
+    return true;
+}
+
+static int ask_once(struct question *q)
+{
+    struct bench_options o = q->asked->o;
+    if (o.kind == BENCH_CATCH_UP && !fill(q, &o))
+        return EXIT_FAILED;
+    struct bench_point *p = load(q, &o, o.brokers, false, false);
+    if (p == NULL)
+        return EXIT_FAILED;
+    report_head(&q->out, &p->result);
+    report_table(&q->out, &p->result);
+    if (asked_has(q->asked, "plot"))
+        report_plot(&q->out, &p->result);
+    show(q);
+    return complain_wrong(q, &p->result);
+}
+
+static int ask_again(struct question *q, uint32_t repeats)
+{
+    int code = EXIT_OK;
+    series_head(&q->out, "repetition");
+    for (uint32_t i = 0; i < repeats && code == EXIT_OK; i++) {
+        char label[32];
+        (void)snprintf(label, sizeof(label), "%u", i + 1);
+        struct bench_point *p = load(q, &q->asked->o, label, false, true);
+        code = p == NULL ? EXIT_FAILED : complain_wrong(q, &p->result);
+    }
+    return code;
+}
+
+/* One value of a sweep. false: it is not one. */
+static bool sweep_set(struct bench_options *o, const char *key, const char *text, char *topic)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+        double most;
+    } keys[] = {{"size", offsetof(struct bench_options, size), BENCH_SIZE_MAX},
+                {"records", offsetof(struct bench_options, records), BENCH_RECORDS_MAX},
+                {"batches", offsetof(struct bench_options, batches), BENCH_BATCHES_MAX},
+                {"connections", offsetof(struct bench_options, connections), BENCH_CONNECTIONS_MAX},
+                {"in-flight", offsetof(struct bench_options, in_flight), BENCH_IN_FLIGHT_MAX},
+                {"consumers", offsetof(struct bench_options, consumers), BENCH_CONNECTIONS_MAX},
+                {"partitions", offsetof(struct bench_options, create), BENCH_PARTITIONS_MAX}};
+    double value;
+    for (uint32_t i = 0; i < CODECS_COUNT && strcmp(key, "codec") == 0; i++)
+        if (strcmp(text, codec_name((enum codec)i)) == 0) {
+            o->codec = (enum codec)i;
+            return true;
+        }
+    if (!asked_number(text, &value) || value <= 0)
+        return false;
+    if (strcmp(key, "rate") == 0) {
+        o->rate = value;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (strcmp(key, keys[i].name) != 0 || value > keys[i].most || value != floor(value))
+            continue;
+        *(uint32_t *)(void *)((char *)o + keys[i].offset) = (uint32_t)value;
+        if (strcmp(key, "partitions") == 0) { /* a topic of its own for each */
+            (void)snprintf(topic, TOPIC_ROOM, "%.200s-%u", o->topic, o->create);
+            o->topic = topic;
+            o->delete_before = o->delete_after = true;
+        }
+        return true;
+    }
+    return false;
+}
+
+static int ask_sweep(struct question *q, const char *sweep)
+{
+    char key[32], value[64], topic[TOPIC_ROOM];
+    const char *equals = strchr(sweep, '='), *at = equals == NULL ? "" : equals + 1;
+    int code = EXIT_OK;
+    (void)snprintf(key, sizeof(key), "%.*s", (int)(equals == NULL ? 0 : equals - sweep), sweep);
+    series_head(&q->out, key);
+    for (uint32_t i = 0; i < SWEEP_MAX && *at != '\0' && code == EXIT_OK; i++) {
+        struct bench_options o = q->asked->o;
+        size_t size = strcspn(at, ",");
+        (void)snprintf(value, sizeof(value), "%.*s", (int)size, at);
+        at += size + (at[size] == ',');
+        if (!sweep_set(&o, key, value, topic)) {
+            text_free(&q->out);
+            return cli_misused(q->cli,
+                               "--sweep %s: '%s' is no value of rate, size, records, batches, "
+                               "connections, in-flight, consumers, partitions or codec",
+                               key, value);
+        }
+        struct bench_point *p = load(q, &o, value, false, true);
+        code = p == NULL ? EXIT_FAILED : complain_wrong(q, &p->result);
+    }
+    if (q->series.count == 0 && code == EXIT_OK)
+        return cli_misused(q->cli, "--sweep wants KEY=VALUE,VALUE...");
+    return code;
+}
+
+/* ---- the highest rate ------------------------------------------------------------------------ */
+
+struct goal {
+    double quantile;
+    uint64_t most_ns;
+};
+
+/* "p99.9<2ms", "max<50ms". */
+static bool goal_read(struct goal *g, const char *text)
+{
+    static const struct {
+        const char *name;
+        double ns;
+    } units[] = {{"us", 1e3}, {"ms", 1e6}, {"s", 1e9}};
+    const char *less = strchr(text, '<');
+    char *end;
+    if (less == NULL)
+        return false;
+    g->quantile = 1;
+    if (strncmp(text, "max<", 4) != 0) {
+        if (text[0] != 'p')
+            return false;
+        g->quantile = strtod(text + 1, &end) / 100;
+        if (end != less || !(g->quantile > 0 && g->quantile <= 1))
+            return false;
+    }
+    double value = strtod(less + 1, &end);
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+        if (strcmp(end, units[i].name) == 0 && value > 0 && value * units[i].ns < 1e15) {
+            g->most_ns = (uint64_t)(value * units[i].ns);
+            return true;
+        }
+    return false;
+}
+
+/* -1: the load failed; else whether the goal was kept, also as to what was to be done. */
+static int goal_kept(struct question *q, const struct goal *g, double rate)
+{
+    struct bench_options o = q->asked->o;
+    char label[32];
+    o.rate = rate;
+    (void)snprintf(label, sizeof(label), "%.0f/s", rate);
+    struct bench_point *p = load(q, &o, label, false, true);
+    if (p == NULL || complain_wrong(q, &p->result) != EXIT_OK)
+        return -1;
+    const struct bench_result *r = &p->result;
+    double done = (double)r->counts.records / r->seconds;
+    return done >= 0.98 * rate && histogram_quantile(result_latency(r), g->quantile) <= g->most_ns;
+}
+
+static int ask_goal(struct question *q, const char *text)
+{
+    struct goal g;
+    char number[TEXT_NUMBER_SIZE];
+    if (!goal_read(&g, text))
+        return cli_misused(q->cli, "--slo '%s' is not like p99.9<2ms or max<50ms", text);
+    double good = 0, bad = 0, rate = q->asked->o.rate;
+    series_head(&q->out, "rate");
+    for (uint32_t i = 0; i < DOUBLINGS_MAX && bad <= 0; i++, rate *= 2) {
+        int kept = goal_kept(q, &g, rate);
+        if (kept < 0)
+            return EXIT_FAILED;
+        *(kept ? &good : &bad) = rate;
+    }
+    for (uint32_t i = 0; i < HALVINGS && good > 0 && bad > 0; i++) {
+        int kept = goal_kept(q, &g, (good + bad) / 2);
+        if (kept < 0)
+            return EXIT_FAILED;
+        *(kept ? &good : &bad) = (good + bad) / 2;
+    }
+    if (good <= 0) {
+        cli_complain(q->cli, "%s is not kept at %s records/s", text,
+                     text_decimal(number, q->asked->o.rate));
+        return EXIT_MISSED;
+    }
+    cli_print(q->cli, "highest rate with %s: %s records/s\n", text, text_decimal(number, good));
+    return EXIT_OK;
+}
+
+/* ---- two brokers ----------------------------------------------------------------------------- */
+
+static int judge(struct question *q, double threshold)
+{
+    int code = EXIT_OK;
+    text_add(&q->out, "\n%-10s %10s  %-21s (above 1: %s is better)\n", "", "ratio",
+             "95 % confidence", q->asked->o.brokers);
+    for (uint32_t m = 0; m < METRICS; m++) {
+        struct series_ratio r;
+        if (!series_compare(&q->series, (enum series_metric)m, &r))
+            continue;
+        bool worse = r.high < 1 / (1 + threshold);
+        const char *word = worse        ? "  REGRESSION"
+                           : r.low > 1  ? "  better"
+                           : r.high < 1 ? "  worse"
+                                        : "";
+        /* Throughput of a timetable is that of the timetable. */
+        if (m == METRIC_RATE && q->asked->o.rate > 0)
+            continue;
+        text_add(&q->out, "%-10s %9.3fx  %.3f .. %.3f%s\n", series_metric_names[m], r.mean, r.low,
+                 r.high, word);
+        if (worse)
+            code = EXIT_MISSED;
+    }
+    show(q);
+    return code;
+}
+
+static int ask_versus(struct question *q, uint32_t repeats)
+{
+    struct bench_options a = q->asked->o, b = a;
+    int code = EXIT_OK;
+    b.address = q->asked->versus;
+    b.brokers = cli_value(q->cli, "versus");
+    b.pid = q->asked->versus_pid;
+    series_head(&q->out, "broker");
+    for (uint32_t i = 0; i < 2 * repeats && code == EXIT_OK; i++) {
+        const struct bench_options *o = i % 2 == 0 ? &a : &b;
+        struct bench_point *p = load(q, o, o->brokers, i % 2 == 1, true);
+        code = p == NULL ? EXIT_FAILED : complain_wrong(q, &p->result);
+    }
+    return code == EXIT_OK ? judge(q, q->asked->threshold) : code;
+}
+
+int asked_run(struct asked *a, struct cli *c)
+{
+    struct question *q = mem_zalloc(&c->mem, sizeof(*q));
+    if (q == NULL)
+        return EXIT_FAILED;
+    q->asked = a;
+    q->cli = c;
+    series_init(&q->series, &c->mem);
+    text_init(&q->out, &c->mem);
+    provenance_read(&q->provenance, c->io, &c->mem, a->o.pid, asked_version());
+    int code;
+    if (asked_has(a, "sweep"))
+        code = ask_sweep(q, cli_value(c, "sweep"));
+    else if (asked_has(a, "slo"))
+        code = ask_goal(q, cli_value(c, "slo"));
+    else if (asked_has(a, "versus"))
+        code = ask_versus(q, a->repeats == 0 ? REPEATS : a->repeats);
+    else
+        code = a->repeats > 1 ? ask_again(q, a->repeats) : ask_once(q);
+    if (asked_has(a, "json") && q->series.count > 0 && !write_json(q))
+        code = EXIT_FAILED;
+    if (asked_has(a, "html") && q->series.count > 0 && !write_html(q))
+        code = EXIT_FAILED;
+    series_free(&q->series);
+    text_free(&q->out);
+    mem_free(&c->mem, q, sizeof(*q));
+    return code;
+}
