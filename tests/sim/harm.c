@@ -30,7 +30,9 @@ static void restart_due(struct sim_event *e)
     if (r->options.cores_change)
         r->node.cores_count = (uint32_t)chance_between(r->fate, 1, 5);
     r->stopping = false;
+    r->faulted_before = r->faulted; /* its last answers may still be under way */
     r->faulted = sim_disk_failing(r->machine) ? r->faulted : 0;
+    r->full_before = r->full;
     r->full = r->full_start = r->full_now;
     r->dead &= sim_disk_failing(r->machine);
     sim_node_start(&r->node);

@@ -268,7 +268,8 @@ static bool member_misbehave(struct member *m)
         member_leave(m);
         return true;
     case 1: /* and then goes on as it was */
-        member_later(m, 2 * m->session_ms * NS_PER_MS);
+        sim_plan(r->sim, &m->act, sim_now_ns(r->sim) + 2 * (uint64_t)m->session_ms * NS_PER_MS,
+                 member_act);
         return true;
     case 2:
         member_forget(m);

@@ -4,6 +4,7 @@
 #define TESTS_SIM_RUN_H
 
 #include "tests/sim/group.h"
+#include "tests/sim/ledger.h"
 #include "tests/sim/link.h"
 #include "tests/sim/model.h"
 #include "tests/sim/sim_node.h"
@@ -37,6 +38,7 @@ struct run_options {
     uint64_t harm_mean_ns; /* between two */
     uint32_t harms;        /* bits of enum harm */
     uint32_t groups, members, offsets_partitions, join_delay_ms;
+    uint32_t tellers, txns, ledger_partitions; /* txns: of each */
 };
 
 enum harm {
@@ -172,6 +174,9 @@ struct run {
     struct admin admin;
     struct group_model groups[GROUPS_MAX];
     struct member members[MEMBERS_MAX];
+    struct ledger ledger;
+    struct teller tellers[TELLERS_MAX];
+    struct auditor auditor, walker; /* walker: at the end */
     enum run_phase phase;
     uint64_t phase_deadline;
     struct sim_event harm, restart, relief, repair, hurry;
@@ -182,9 +187,11 @@ struct run {
     int64_t known_ids[KNOWN_IDS_MAX];
     uint32_t known_ids_count;
     uint32_t cuts, kills, stops;
-    uint32_t faulted; /* disks (bits) that have failed in this start: they may be offline */
-    bool dead;        /* one of them in everything */
-    bool full;        /* no room now, or at some time in this start */
+    uint32_t faulted;        /* disks (bits) that have failed in this start: they may be offline */
+    uint32_t faulted_before; /* in the start before */
+    bool full_before;
+    bool dead;                 /* one of them in everything */
+    bool full;                 /* no room now, or at some time in this start */
     bool full_now, full_start; /* full_start: this start may have failed for that */
     bool failed;
     char text[MODEL_TEXT_MAX + 128];

@@ -85,7 +85,10 @@ static void options_draw(struct run_options *o, struct chance *c)
     o->members = o->groups == 0 ? 0 : (uint32_t)chance_between(c, o->groups, MEMBERS_MAX);
     o->offsets_partitions = (uint32_t)chance_between(c, 1, 6);
     o->join_delay_ms = (uint32_t)chance_below(c, 2) * 100;
-    if (o->groups > 0)
+    o->tellers = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 1, TELLERS_MAX);
+    o->txns = (uint32_t)chance_between(c, 5, TXNS_MAX);
+    o->ledger_partitions = (uint32_t)chance_between(c, 1, LEDGER_PARTITIONS);
+    if (o->groups > 0 || o->tellers > 0)
         o->batches = batches[0];
 }
 
@@ -96,12 +99,13 @@ static void options_print(const struct run *r)
         stderr,
         "seed %llu: cores %u%s dirs %u topics %u (%u %u %u) producers %u fetchers %u batches %u "
         "records %u value %u think %u us segment %u ms index %u wal %u cache %u "
-        "harm %llu ms every %llu ms kinds %#x groups %u members %u\n",
+        "harm %llu ms every %llu ms kinds %#x groups %u members %u tellers %u txns %u\n",
         (unsigned long long)r->seed, o->cores, o->cores_change ? "*" : "", o->dirs, o->topics,
         o->partitions[0], o->partitions[1], o->partitions[2], o->producers, o->fetchers, o->batches,
         o->records_max, o->value_max, o->think_us, o->segment_ms, o->index_interval, o->wal_files,
         o->cache_mib, (unsigned long long)(o->harm_ns / NS_PER_MS),
-        (unsigned long long)(o->harm_mean_ns / NS_PER_MS), o->harms, o->groups, o->members);
+        (unsigned long long)(o->harm_mean_ns / NS_PER_MS), o->harms, o->groups, o->members,
+        o->tellers, o->txns);
 }
 
 static void run_properties(const struct run *r, char *to, size_t size)
@@ -120,6 +124,11 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    "log.flush.offset.checkpoint.interval.ms=700\n"
                    "offsets.topic.replication.factor=1\n"
                    "offsets.topic.num.partitions=%u\n"
+                   "transaction.state.log.replication.factor=1\n"
+                   "transaction.state.log.min.isr=1\n"
+                   "transaction.state.log.num.partitions=%u\n"
+                   "transaction.abort.timed.out.transaction.cleanup.interval.ms=200\n"
+                   "num.partitions=%u\n"
                    "group.min.session.timeout.ms=100\n"
                    "group.initial.rebalance.delay.ms=%u\n"
                    "torc.cores=%u\n"
@@ -129,8 +138,9 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    "torc.cache.bytes=%u\n"
                    "torc.log.level=%s\n",
                    SIM_NODE_PORT, SIM_NODE_PORT, dirs[o->dirs - 1], o->offsets_partitions,
-                   o->join_delay_ms, o->cores, (unsigned long long)(NODE_MEMORY * (o->cores + 1)),
-                   o->wal_files, o->cache_mib << 20, r->verbose ? "debug" : "warn");
+                   o->offsets_partitions, o->ledger_partitions, o->join_delay_ms, o->cores,
+                   (unsigned long long)(NODE_MEMORY * (o->cores + 1)), o->wal_files,
+                   o->cache_mib << 20, r->verbose ? "debug" : "warn");
 }
 
 /* ---- phases ---------------------------------------------------------------------------------- */
@@ -141,7 +151,11 @@ static bool run_members_done(const struct run *r)
         if (!member_done(&r->members[i]))
             return false;
     }
-    return true;
+    for (uint32_t i = 0; i < r->options.tellers; i++) {
+        if (!teller_done(&r->tellers[i]))
+            return false;
+    }
+    return r->options.tellers == 0 || auditor_done(&r->auditor);
 }
 
 static bool run_clients_done(const struct run *r)
@@ -180,18 +194,21 @@ static void run_go_down(struct run *r)
 static void run_stuck(struct run *r)
 {
     static const char *const names[] = {"harm", "heal", "final", "stop"};
-    uint32_t open = 0, behind = 0, unstable = 0;
+    uint32_t open = 0, behind = 0, unstable = 0, tellers = 0;
     for (uint32_t i = 0; i < r->options.producers; i++)
         open += !producer_done(&r->producers[i]);
     for (uint32_t i = 0; i < r->options.fetchers; i++)
         behind += !fetcher_done(&r->fetchers[i]);
     for (uint32_t i = 0; i < r->options.members; i++)
         unstable += !member_done(&r->members[i]);
+    for (uint32_t i = 0; i < r->options.tellers; i++)
+        tellers += !teller_done(&r->tellers[i]);
     run_fail(r,
              "no end of phase %s: %u producers wait, %u fetchers are behind, %u members are not "
-             "stable, node %s, topics %s",
-             names[r->phase], open, behind, unstable, r->node.ready ? "ready" : "not ready",
-             r->admin.created ? "made" : "not made");
+             "stable, %u tellers wait, ledger %s, node %s, topics %s",
+             names[r->phase], open, behind, unstable, tellers,
+             r->options.tellers == 0 || auditor_done(&r->auditor) ? "read" : "not read",
+             r->node.ready ? "ready" : "not ready", r->admin.created ? "made" : "not made");
 }
 
 static void run_phases(struct run *r)
@@ -213,11 +230,13 @@ static void run_phases(struct run *r)
         r->starts_before = r->node.starts;
         run_go_down(r);
         fetcher_start(walker, r, FETCHERS_MAX, true);
+        if (r->options.tellers > 0)
+            auditor_start(&r->walker, r, true);
         run_move(r, PHASE_FINAL, FINAL_NS);
         break;
     case PHASE_FINAL:
-        if (!fetcher_done(walker) || !run_members_done(r) || !r->node.ready ||
-            r->node.starts == r->starts_before)
+        if (!fetcher_done(walker) || (r->options.tellers > 0 && !auditor_done(&r->walker)) ||
+            !run_members_done(r) || !r->node.ready || r->node.starts == r->starts_before)
             break;
         r->stopping = true;
         sim_signal(r->machine, 15);
@@ -242,15 +261,16 @@ static bool run_may_end(const struct run *r)
 bool run_may_be_offline(const struct run *r, uint32_t topic, uint32_t partition)
 {
     char path[96];
+    uint32_t faulted = r->faulted | r->faulted_before;
     bool placed = false, offline = false;
     for (uint32_t i = 0; i < r->options.dirs; i++) {
         (void)snprintf(path, sizeof(path), "/data/logs-%u/%s-%u", i, r->topics[topic].name,
                        partition);
         bool here = sim_disk_holds(r->machine, path, i);
         placed |= here;
-        offline |= here && (r->faulted & 1u << i) != 0;
+        offline |= here && (faulted & 1u << i) != 0;
     }
-    return r->full || offline || (!placed && r->faulted != 0);
+    return r->full || r->full_before || offline || (!placed && faulted != 0);
 }
 
 static void run_tend(struct run *r)
@@ -332,6 +352,12 @@ static void run_free(struct run *r)
         producer_stop(&r->producers[i]);
     for (uint32_t i = 0; i < r->options.members; i++)
         member_stop(&r->members[i]);
+    for (uint32_t i = 0; i < r->options.tellers; i++)
+        teller_stop(&r->tellers[i]);
+    if (r->auditor.run != NULL)
+        auditor_stop(&r->auditor);
+    if (r->walker.run != NULL)
+        auditor_stop(&r->walker);
     for (uint32_t i = 0; i <= FETCHERS_MAX; i++) {
         if (r->fetchers[i].run != NULL)
             fetcher_stop(&r->fetchers[i]);
@@ -399,10 +425,26 @@ static void run_groups_print(const struct run *r)
     }
 }
 
+static void run_ledger_print(const struct run *r)
+{
+    const struct ledger *l = &r->ledger;
+    for (uint32_t i = 0; i < r->options.tellers; i++) {
+        const struct teller *t = &r->tellers[i];
+        (void)fprintf(stderr, "%s: %s state %d id %lld/%d, %u of %u transactions, timeout %u ms\n",
+                      t->id, t->verbatim ? "v1" : "v2", t->state, (long long)t->producer_id,
+                      t->producer_epoch, t->made, r->options.txns, t->timeout_ms);
+    }
+    if (r->options.tellers > 0)
+        (void)fprintf(stderr, "ledger: %u partitions, %llu committed, %llu refused, %llu zombies\n",
+                      l->partitions_count, (unsigned long long)l->committed,
+                      (unsigned long long)l->refused, (unsigned long long)l->zombies);
+}
+
 static void run_summary(const struct run *r)
 {
     run_clients_print(r);
     run_groups_print(r);
+    run_ledger_print(r);
     uint64_t acknowledged = 0, seen = 0;
     for (uint32_t t = 0; t < r->options.topics; t++) {
         for (uint32_t i = 0; i < r->topics[t].partitions_count; i++) {
@@ -438,6 +480,10 @@ struct run_result run_produce(uint64_t seed, bool verbose)
         fetcher_start(&r->fetchers[i], r, i, false);
     for (uint32_t i = 0; i < r->options.members; i++)
         member_start(&r->members[i], r, i);
+    for (uint32_t i = 0; i < r->options.tellers; i++)
+        teller_start(&r->tellers[i], r, i);
+    if (r->options.tellers > 0)
+        auditor_start(&r->auditor, r, false);
     harm_start(r);
     if (!r->failed)
         sim_node_start(&r->node);
