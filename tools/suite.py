@@ -79,6 +79,8 @@ STEPS = [
          [PY, "tests/interop/tools/run.py"], JAVA, BROKER, 300),
     Step("interop/groups", "consumer groups: answers as with Apache Kafka, and real members",
          [PY, "tests/interop/groups/run.py"], JAVA, BROKER, 600),
+    Step("interop/transactions", "transactions of real clients over kills, and Kafka's tool for them",
+         [PY, "tests/interop/transactions/run.py"], JAVA, BROKER, 300),
     Step("interop/versions", "Java clients of Kafka 2.8, 3.9 and 4.3, by Kafka's own test programs",
          [PY, "tests/interop/versions/run.py"], JAVA, BROKER, 300),
     Step("interop/connect", "Kafka Connect: file to topic to file, over kills and restarts",

@@ -79,6 +79,13 @@ static bool list_unknown(struct flow *f, struct listing *s)
     return true;
 }
 
+static void list_refuse(struct flow *f, struct listing *s, enum kafka_error error)
+{
+    list_transactions_response_init(&s->response);
+    s->response.error_code = (int16_t)error;
+    FLOW_ANSWER(f, &s->response, list_transactions_response);
+}
+
 static void list_answer(struct group_ask *a)
 {
     struct listing *s = a->state;
@@ -91,7 +98,7 @@ static void list_answer(struct group_ask *a)
         count += (size_t)s->cores[i].response.transaction_states_count;
     }
     if (out->error_code != KE_NONE) {
-        FLOW_ANSWER(a->flow, out, list_transactions_response);
+        list_refuse(a->flow, s, (enum kafka_error)out->error_code);
         return;
     }
     out->transaction_states = arena_array(&a->flow->arena, count, sizeof(*out->transaction_states));
@@ -113,6 +120,10 @@ void list_transactions_start(struct flow *f, struct wire_reader *body)
     if (s == NULL ||
         list_transactions_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
         flow_refuse(f, "malformed body");
+        return;
+    }
+    if (s->request.transactional_id_pattern.size > 0) { /* no pattern is understood */
+        list_refuse(f, s, KE_INVALID_REGULAR_EXPRESSION);
         return;
     }
     struct group_ask *a = group_ask_make(f, list_answer, s);
