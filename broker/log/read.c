@@ -293,8 +293,8 @@ static void cold_deliver(struct cold_read *k, const struct cold_walk *w)
     if (!k->segment->removed) { /* else compaction or retention took it meanwhile */
         struct read_hint *hint = read_hint(l, w->next_offset);
         *hint = (struct read_hint){l, w->next_offset, k->segment->base, k->position + w->at};
-    k->r->high_watermark = l->high_watermark; /* what is lent was looked for below these */
-    k->r->last_stable_offset = log_last_stable_offset(l);
+        k->r->high_watermark = l->high_watermark; /* what is lent was looked for below these */
+        k->r->last_stable_offset = log_last_stable_offset(l);
     }
     read_lend(k->r, w->begin, w->size, k->block);
     k->r->next_offset = w->next_offset;
