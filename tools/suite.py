@@ -87,6 +87,8 @@ STEPS = [
          [PY, "tests/interop/connect/run.py"], JAVA, BROKER, 200),
     Step("interop/exchange", "torc and Apache Kafka open each other's data directory, all is there",
          [PY, "tests/interop/exchange/run.py"], JAVA, BROKER, 400),
+    Step("interop/compaction", "the same records, compacted by torc and by Apache Kafka: the same is left",
+         [PY, "tests/interop/compaction/run.py"], JAVA, BROKER, 200),
     Step("crash/kill", "killed under load again and again: nothing acknowledged is lost",
          [PY, "tests/crash/run.py"], (), (*BROKER, LOAD), 300),
     Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",
