@@ -578,3 +578,286 @@ Test(log_cleaner, a_damaged_batch_stops_it_and_stays_damaged)
     cr_assert_eq(files(s, ".cleaned"), 0);
     shelf_end(s);
 }
+
+/* ---- more of what stays ---------------------------------------------------------------------- */
+
+Test(log_cleaner, takes_several_rounds_when_the_table_is_too_small)
+{
+    struct topic_config config = compacted();
+    config.min_cleanable_dirty_ratio = 0;
+    struct shelf *s = shelf_start(&config);
+    s->r.config.cleaner.dedupe_bytes = 1; /* the least there is: 57 keys */
+    shelf_restart(s, true);
+    for (int32_t n = 0; n < 500; n++)
+        put(s, n % 250, n);
+    roll(s);
+    await_clean(s);
+    see(s);
+    for (int32_t key = 0; key < 250; key++) {
+        int32_t value = 0;
+        cr_assert_eq(count_key(s, key, &value), 1, "key %d", key);
+        cr_assert_eq(value, 250 + key);
+    }
+    struct log_core_stats stats;
+    log_core_stats(s->r.core, &stats);
+    cr_assert_geq(stats.cleanings, 9);
+    cr_assert(!s->l->uncleanable);
+    shelf_end(s);
+}
+
+Test(log_cleaner, packs_what_stays_with_the_codec_it_came_with)
+{
+    static const enum compression_type types[] = {COMPRESSION_GZIP, COMPRESSION_SNAPPY,
+                                                  COMPRESSION_LZ4, COMPRESSION_ZSTD};
+    for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++) {
+        struct topic_config config = compacted();
+        config.compression_type = types[t];
+        config.compression_gzip_level = config.compression_zstd_level = 1;
+        config.segment_bytes = 1500;
+        struct shelf *s = shelf_start(&config);
+        for (int32_t n = 0; n < 30; n++) {
+            int32_t keys[3] = {n % 2, 100 + n, 200 + n}, values[3] = {n, n, n};
+            cr_assert_eq(put_records(s, keys, values, 3, (struct put){0}), KE_NONE);
+        }
+        int64_t end = s->l->segments[s->l->segments_count - 1]->base;
+        await_clean(s);
+        see(s);
+        for (int32_t n = 0; n < 30; n++)
+            cr_assert_eq(count_key(s, 100 + n, NULL), 1);
+        cr_assert_lt(count_key(s, 0, NULL), 15);
+        for (uint32_t i = 0; i < s->count; i++)
+            cr_assert_eq(s->seen[i].codec, (uint32_t)types[t]);
+        cr_assert_gt(end, 0);
+        shelf_end(s);
+    }
+}
+
+Test(log_cleaner, keeps_the_header_that_says_a_producers_last_sequence)
+{
+    struct topic_config config = compacted();
+    struct shelf *s = shelf_start(&config);
+    int32_t key = 5, value = 1;
+    for (int32_t n = 0; n < 3; n++)
+        cr_assert_eq(put_records(s, &key, &value, 1, (struct put){.producer_id = 9, .sequence = n}),
+                     KE_NONE);
+    put(s, key, 2);
+    roll(s);
+    await_clean(s);
+    see(s);
+    cr_assert_eq(count_key(s, key, NULL), 1);
+    cr_assert_geq(s->empty_batches, 1);
+    shelf_restart(s, true);
+    shell("rm -f %s/t1-0/*.snapshot", s->r.dirs[0]); /* only the batches can say it now */
+    log_rig_kill(&s->r);
+    shell("rm -f %s/t1-0/*.snapshot %s/wal-*", s->r.dirs[0], s->r.dirs[0]);
+    s->r.config.clean_start = true;
+    shelf_open(s);
+    cr_assert_eq(put_records(s, &key, &value, 1, (struct put){.producer_id = 9, .sequence = 7}),
+                 KE_OUT_OF_ORDER_SEQUENCE_NUMBER);
+    cr_assert_eq(put_records(s, &key, &value, 1, (struct put){.producer_id = 9, .sequence = 3}),
+                 KE_NONE);
+    shelf_end(s);
+}
+
+Test(log_cleaner, lets_markers_go_when_their_data_is_gone_and_their_horizon_has_passed)
+{
+    struct topic_config config = compacted();
+    config.delete_retention_ms = 0;
+    struct shelf *s = shelf_start(&config);
+    put_in_transaction(s, 77, 0, 1, 11);
+    put_in_transaction(s, 77, 1, 2, 12);
+    put_marker(s, 77, 0, false);
+    put_in_transaction(s, 77, 2, 3, 13); /* its last: the one before need not stay */
+    put_marker(s, 77, 0, true);
+    roll(s);
+    await_clean(s);
+    see(s);
+    cr_assert_eq(count_key(s, NO_KEY, NULL), 2);
+    cr_assert_eq(count_key(s, 3, NULL), 1);
+    for (uint32_t i = 0; i < 2; i++) { /* the first of them gives it a horizon */
+        roll(s);
+        await_clean(s);
+    }
+    see(s);
+    cr_assert_eq(count_key(s, NO_KEY, NULL), 1, "that of the commit, whose record is there");
+    cr_assert_eq(files(s, ".txnindex"), 0);
+    shelf_end(s);
+}
+
+/* ---- when ------------------------------------------------------------------------------------ */
+
+static void turn_for_a_while(struct shelf *s)
+{
+    uint64_t until_ns = io_now_ns(s->r.io.io) + 100 * NS_PER_MS;
+    LOG_UNTIL(&s->r, io_now_ns(s->r.io.io) > until_ns);
+}
+
+Test(log_cleaner, waits_for_the_dirty_ratio_and_for_the_least_age)
+{
+    struct topic_config config = compacted();
+    config.min_compaction_lag_ms = 3600000;
+    struct shelf *s = shelf_start(&config);
+    fill(s, 0, 60);
+    roll(s);
+    turn_for_a_while(s);
+    see(s);
+    cr_assert_eq(count_key(s, 7, NULL), 6, "too young");
+    config.min_compaction_lag_ms = 0;
+    config.min_cleanable_dirty_ratio = 1;
+    log_reconfigure(s->l, &config);
+    turn_for_a_while(s);
+    see(s);
+    cr_assert_eq(count_key(s, 7, NULL), 6, "not dirty enough");
+    config.max_compaction_lag_ms = 1; /* whatever the ratio */
+    log_reconfigure(s->l, &config);
+    LOG_UNTIL(&s->r, (see(s), count_key(s, 7, NULL) == 1));
+    shelf_end(s);
+}
+
+Test(log_cleaner, deletes_what_has_expired_where_the_policy_says_both)
+{
+    struct topic_config config = compacted();
+    config.cleanup_policy = CLEANUP_COMPACT | CLEANUP_DELETE;
+    config.min_cleanable_dirty_ratio = 1;
+    struct shelf *s = shelf_start(&config);
+    fill(s, 0, 100);
+    roll(s);
+    config.retention_bytes = 1;
+    config.min_cleanable_dirty_ratio = 0.01;
+    log_reconfigure(s->l, &config);
+    LOG_UNTIL(&s->r, log_start_offset(s->l) > 90);
+    config.retention_bytes = -1;
+    log_reconfigure(s->l, &config);
+    fill(s, 100, 130);
+    roll(s);
+    await_clean(s);
+    check_filled(s, 130);
+    cr_assert_geq(s->l->cleaned_end, log_start_offset(s->l));
+    shelf_end(s);
+}
+
+/* ---- while it works -------------------------------------------------------------------------- */
+
+/* One that has begun to be cleaned and rests now. */
+static struct shelf *shelf_cleaning(double bytes_per_second)
+{
+    struct topic_config config = compacted();
+    config.min_cleanable_dirty_ratio = 1;
+    struct shelf *s = shelf_start(&config);
+    s->r.config.cleaner.bytes_per_second = bytes_per_second;
+    shelf_restart(s, true);
+    fill(s, 0, 100);
+    roll(s);
+    s->config.min_cleanable_dirty_ratio = 0.01;
+    log_reconfigure(s->l, &s->config);
+    LOG_UNTIL(&s->r, s->l->cleaning);
+    return s;
+}
+
+Test(log_cleaner, lets_go_of_a_log_that_is_deleted)
+{
+    struct shelf *s = shelf_cleaning(100);
+    log_delete(s->l);
+    turn_for_a_while(s);
+    shelf_end(s);
+}
+
+Test(log_cleaner, ends_at_a_stop_and_leaves_the_log_as_it_was)
+{
+    struct shelf *s = shelf_cleaning(100);
+    log_rig_stop(&s->r);
+    s->l = NULL;
+    cr_assert_eq(files(s, ".cleaned"), 0);
+    s->r.config.clean_start = true;
+    s->r.config.cleaner.enable = false;
+    shelf_open(s);
+    see(s);
+    cr_assert_eq(count_key(s, 3, NULL), 10);
+    shelf_end(s);
+}
+
+Test(log_cleaner, gives_up_when_the_topic_is_not_to_be_compacted_any_more)
+{
+    struct shelf *s = shelf_cleaning(50000);
+    s->config.cleanup_policy = CLEANUP_DELETE;
+    log_reconfigure(s->l, &s->config);
+    LOG_UNTIL(&s->r, !s->l->cleaning);
+    see(s);
+    cr_assert_eq(count_key(s, 3, NULL), 10);
+    shelf_end(s);
+}
+
+Test(log_cleaner, a_reader_goes_on_behind_what_was_compacted_meanwhile)
+{
+    struct topic_config config = compacted();
+    config.min_cleanable_dirty_ratio = 1;
+    struct shelf *s = shelf_start(&config);
+    fill(s, 0, 100);
+    roll(s);
+    shelf_restart(s, true); /* nothing is in memory */
+    struct log_read first = {.offset = 0,
+                             .max_bytes = 4000,
+                             .whole_first_batch = true,
+                             .isolation = LOG_READ_HIGH_WATERMARK};
+    log_rig_read(&s->r, s->l, &first);
+    cr_assert_eq(first.error, KE_NONE);
+    config.min_cleanable_dirty_ratio = 0.01;
+    log_reconfigure(s->l, &config);
+    await_clean(s);
+    cr_assert(batch_crc_matches(first.pieces[0].data, 136), "lent pieces stay what they were");
+    for (int64_t offset = first.next_offset; offset < first.next_offset + 20; offset++) {
+        struct log_read next = {.offset = offset,
+                                .max_bytes = 1,
+                                .whole_first_batch = true,
+                                .isolation = LOG_READ_HIGH_WATERMARK};
+        struct batch_header h;
+        log_rig_read(&s->r, s->l, &next);
+        cr_assert_eq(next.error, KE_NONE);
+        cr_assert_eq(batch_peek(next.pieces[0].data, next.pieces[0].size, &h), BATCH_WHOLE);
+        cr_assert_geq(batch_last_offset(&h), offset);
+        log_read_release(s->r.core, &next);
+    }
+    log_read_release(s->r.core, &first);
+    shelf_end(s);
+}
+
+Test(log_cleaner, a_compacted_log_is_recovered_by_scan_where_there_is_no_wal)
+{
+    struct topic_config config = compacted();
+    struct shelf *s = shelf_start(&config);
+    fill(s, 0, 200);
+    put_in_transaction(s, 77, 0, 1, 11);
+    put_marker(s, 77, 0, false);
+    roll(s);
+    await_clean(s);
+    see(s);
+    uint32_t count = s->count;
+    log_rig_stop(&s->r);
+    shell("rm -f %s/wal-*", s->r.dirs[0]);
+    s->r.config.clean_start = false;
+    shelf_open(s);
+    cr_assert_eq(log_status(s->l), KE_NONE);
+    check_filled(s, 200);
+    cr_assert_eq(s->count, count);
+    shelf_end(s);
+}
+
+Test(log_cleaner, forgets_what_the_wal_need_not_say_when_the_log_was_cut_since)
+{
+    struct topic_config config = compacted();
+    struct shelf *s = shelf_start(&config);
+    fill(s, 0, 200);
+    roll(s);
+    await_clean(s);
+    cr_assert_gt(s->l->settled_end, 100);
+    log_rig_stop(&s->r);
+    shell("cd %s/t1-0; rm -f *.log *.index *.timeindex *.snapshot; rm %s/wal-*", s->r.dirs[0],
+          s->r.dirs[0]); /* as somebody does who begins the log anew */
+    s->r.config.clean_start = true;
+    shelf_open(s);
+    fill(s, 0, 20);
+    shelf_restart(s, false);
+    cr_assert_eq(log_end_offset(s->l), 20);
+    check_filled(s, 20);
+    shelf_end(s);
+}
