@@ -71,6 +71,7 @@ static int data_core_make(struct data_core *c, char *why, size_t why_size)
     image_init(&c->image, &c->mem, io_random(c->io));
     list_init(&c->room_waiters);
     list_init(&c->parked);
+    list_init(&c->txn_holds);
     pool_init(&c->reads, &c->mem, fetch_read_size(), FETCH_READS_MAX);
     flows_init(&c->flows, c);
     c->compress = mem_alloc(&c->mem, sizeof(*c->compress));

@@ -73,6 +73,7 @@ struct data_core {
     int64_t producer_id_next, producer_id_end; /* of this core's block */
     struct list room_waiters;                  /* produce legs that wait for log memory, in order */
     struct list parked;                        /* fetch legs that watch */
+    struct list txn_holds;                     /* of produce: producers being verified */
     struct listening listening[LISTENERS_MAX];
     struct trouble troubles[LOG_DIRS_MAX + 1];
     uint64_t requests[API_COUNTERS];

@@ -21,8 +21,9 @@
  *  2. Legs of one connection reach an owner in request order and are admitted in that order: a leg
  *     waits for room, with what is left of it, behind those that wait already.
  *  3. The frame is not freed while a leg is away: the flow is answered after the last one is home.
- *  4. A leg with a batch that must be verified appends nothing before all of it is decided, so that
- *     batches stay in the order of the request.
+ *  4. A leg with a batch that must be verified appends nothing before all of it is decided, and
+ *     later legs of the same producer wait at the owner till it has been admitted: so batches stay
+ *     in the order in which they were sent, also when requests are pipelined.
  *
  * Failure modes: per partition, Kafka's code. acks=0 with any error closes the connection, the only
  * sign such a producer can see (KafkaApis.handleProduceRequest). */
@@ -72,6 +73,15 @@ struct produce_leg {
     uint32_t unverified;       /* owner: transactions to be asked for; then nothing was appended */
     bool used;
     bool checks; /* home: it has transactional batches that are not verified */
+    bool asked;  /* owner: it has been home for that, and others of its producer wait for it */
+};
+
+/* A producer whose first batch of a transaction is being verified, on the owner of its partition.
+ */
+struct produce_hold {
+    struct list link; /* data_core.txn_holds */
+    int64_t producer_id;
+    struct list legs; /* that wait, in order, by `waiter` */
 };
 
 struct produce {
@@ -358,6 +368,53 @@ static bool leg_admit(struct data_core *core, struct produce_leg *leg)
     return true;
 }
 
+/* ---- owner: one at a time ------------------------------------------------------------------- */
+
+static struct produce_hold *hold_find(const struct data_core *core, int64_t producer_id)
+{
+    LIST_EACH(l, &core->txn_holds)
+    {
+        struct produce_hold *h = container_of(l, struct produce_hold, link);
+        if (h->producer_id == producer_id)
+            return h;
+    }
+    return NULL;
+}
+
+/* Without memory nobody waits: then the log may find later batches out of order, and clients send
+ * them again. */
+static void hold_make(struct data_core *core, int64_t producer_id)
+{
+    struct produce_hold *h = mem_alloc(&core->mem, sizeof(*h));
+    if (h == NULL)
+        return;
+    h->producer_id = producer_id;
+    list_init(&h->legs);
+    list_init(&h->link);
+    list_push_back(&core->txn_holds, &h->link);
+}
+
+static bool leg_verify(struct data_core *core, struct produce_leg *leg);
+static void leg_begin(struct data_core *core, struct produce_leg *leg);
+
+/* The one that they waited for has been admitted: so are they, up to the next one that must be
+ * verified itself. */
+static void hold_release(struct data_core *core, int64_t producer_id)
+{
+    struct produce_hold *h = hold_find(core, producer_id);
+    while (h != NULL && !list_empty(&h->legs)) {
+        struct list *l = list_pop_front(&h->legs);
+        struct produce_leg *leg = container_of(l, struct produce_leg, waiter);
+        if (!leg_verify(core, leg))
+            return; /* it has gone home, and the rest waits for it now */
+        leg_begin(core, leg);
+    }
+    if (h == NULL)
+        return;
+    list_remove(&h->link);
+    mem_free(&core->mem, h, sizeof(*h));
+}
+
 /* Counts the transactions that are not open where they write. Who is verified keeps its guard. */
 static void leg_check(struct data_core *core, struct produce_leg *leg)
 {
@@ -375,20 +432,47 @@ static void leg_check(struct data_core *core, struct produce_leg *leg)
     }
 }
 
-void produce_leg_arrived(struct data_core *core, struct msg *msg)
+/* false: some of it must be verified, it has gone home. */
+static bool leg_verify(struct data_core *core, struct produce_leg *leg)
 {
-    struct produce_leg *leg = container_of(msg, struct produce_leg, msg);
-    leg->owner = core;
-    if (leg->checks)
-        leg_check(core, leg);
-    if (leg->checks && leg->unverified > 0) {
-        leg_return(core, leg);
-        return;
-    }
+    if (!leg->checks)
+        return true;
+    leg_check(core, leg);
+    if (leg->unverified == 0)
+        return true;
+    leg->asked = true;
+    leg_return(core, leg);
+    return false;
+}
+
+static void leg_begin(struct data_core *core, struct produce_leg *leg)
+{
     leg->next = leg->parts;
     leg->pending = 1; /* ours, so that nothing completes the leg before all of it is admitted */
     if (!list_empty(&core->room_waiters) || !leg_admit(core, leg))
         list_push_back(&core->room_waiters, &leg->waiter);
+}
+
+void produce_leg_arrived(struct data_core *core, struct msg *msg)
+{
+    struct produce_leg *leg = container_of(msg, struct produce_leg, msg);
+    const struct produce_txn *t = leg->produce->txn;
+    int64_t producer_id = t != NULL && t->found ? t->ask.producer_id : -1;
+    struct produce_hold *h = producer_id >= 0 ? hold_find(core, producer_id) : NULL;
+    bool asked = leg->asked;
+    leg->owner = core;
+    if (h != NULL && !asked) {
+        list_push_back(&h->legs, &leg->waiter);
+        return;
+    }
+    if (!leg_verify(core, leg)) {
+        if (h == NULL)
+            hold_make(core, producer_id);
+        return;
+    }
+    leg_begin(core, leg); /* it may be home when this returns */
+    if (asked)
+        hold_release(core, producer_id);
 }
 
 void produce_legs_resume(struct data_core *core)
@@ -469,6 +553,37 @@ static bool txn_ask_for(struct produce *p)
     return true;
 }
 
+static void txn_judge(struct produce *p, struct produce_part *part, enum kafka_error said)
+{
+    enum kafka_error error = txn_error(p, said);
+    if (error == KE_NONE)
+        return;
+    part->refused = true;
+    part_refuse(part->out, error, txn_message(error));
+}
+
+/* All is judged: the legs go again, also one of which nothing is left, because others wait for it
+ * at its owner. */
+static void txn_go_on(struct produce *p)
+{
+    for (uint32_t i = 0; i < p->cores_count; i++)
+        p->legs[i].checks = false; /* what is let pass has its guard, or needs none */
+    legs_send(p, true);
+}
+
+static void txn_refuse_all(struct produce *p, enum kafka_error error)
+{
+    for (uint32_t i = 0; i < p->cores_count; i++) {
+        const struct produce_leg *leg = &p->legs[i];
+        for (struct produce_part *part = leg->used && leg->unverified > 0 ? leg->parts : NULL;
+             part != NULL; part = part->next) {
+            if (part->append.txn_guard != 0)
+                txn_judge(p, part, error);
+        }
+    }
+    txn_go_on(p);
+}
+
 static bool txn_busy(const struct produce_txn *t)
 {
     if (!t->ask.add || io_now_ns(t->produce->flow->core->io) >= t->until_ns)
@@ -490,16 +605,9 @@ static void txn_answered(struct txn_ask *ask)
         t->wait_ns = MIN(t->wait_ns * 2, TXN_RETRY_LAST_NS);
         return;
     }
-    for (uint32_t i = 0; i < ask->partitions_count; i++) {
-        enum kafka_error error = txn_error(p, ask->partitions[i].error);
-        if (error == KE_NONE)
-            continue;
-        t->asked[i]->refused = true;
-        part_refuse(t->asked[i]->out, error, txn_message(error));
-    }
-    for (uint32_t i = 0; i < p->cores_count; i++)
-        p->legs[i].checks = false; /* what is let pass has its guard, or needs none */
-    legs_send(p, true);
+    for (uint32_t i = 0; i < ask->partitions_count; i++)
+        txn_judge(p, t->asked[i], ask->partitions[i].error);
+    txn_go_on(p);
 }
 
 static void txn_retry(struct timer *timer)
@@ -580,7 +688,7 @@ void produce_leg_home(struct data_core *core, struct msg *msg)
     if (!unverified)
         produce_answer(p);
     else if (!txn_ask_for(p))
-        flow_refuse(p->flow, "no memory");
+        txn_refuse_all(p, KE_COORDINATOR_NOT_AVAILABLE);
 }
 
 static bool produce_any_error(const struct produce *p)
