@@ -78,6 +78,7 @@ int coordinators_start(struct data_core *core)
     struct coordinators *all = mem_zalloc(&core->mem, sizeof(*all));
     if (all == NULL)
         return -ENOMEM;
+    coordinator_world(core, &all->world);
     list_init(&all->all);
     list_init(&all->loading);
     for (uint32_t i = 0; i < COORDINATOR_TOPICS; i++)
@@ -662,13 +663,30 @@ static void coordinators_topic_gone(struct data_core *core, const struct topic_i
     }
 }
 
+/* A topic has come, changed or gone. */
+static void coordinators_topic_changed(struct data_core *core, const struct image_change *change)
+{
+    const struct topic_image *t =
+        change->topic.after != NULL ? change->topic.after : change->topic.before;
+    struct wire_string name = {t->name, (int32_t)t->name_size};
+    LIST_EACH(l, &core->coordinators->all)
+    {
+        struct coordinator *c = container_of(l, struct coordinator, link);
+        if (c->state.now == COORDINATOR_ACTIVE && c->kind->topic_changed != NULL)
+            c->kind->topic_changed(c, name, change->topic.before == NULL);
+    }
+}
+
 void coordinators_image(struct data_core *core, const struct image_delta *delta)
 {
     if (core->coordinators->stopping)
         return;
     for (uint32_t i = 0; delta != NULL && i < delta->changes_count; i++) {
         const struct image_change *change = &delta->changes[i];
-        if (change->kind == IMAGE_TOPIC && change->topic.after == NULL)
+        if (change->kind != IMAGE_TOPIC)
+            continue;
+        coordinators_topic_changed(core, change);
+        if (change->topic.after == NULL)
             coordinators_topic_gone(core, change->topic.before);
     }
     for (uint32_t i = 0; i < COORDINATOR_TOPICS; i++) {

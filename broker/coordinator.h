@@ -39,6 +39,9 @@ NODISCARD bool coordinator_takes_marker(struct data_core *core, struct txn_marke
 /* Of broker/api/group_ask.c: the response is complete, and durable is what it says. */
 void group_call_answered(struct group_call *call);
 
+/* coordinator_world.c: the core's image and configuration, as its groups see them. */
+void coordinator_world(struct data_core *core, struct group_world *world);
+
 struct coordinators_stats {
     uint64_t groups, transactional_ids, loaded, loading, failed, appended_batches, appended_records;
 };

@@ -27,6 +27,7 @@ static void groups_init(struct coordinator *c)
                                      .now_ns = io_now_pointer(core->io),
                                      .wall_ms = io_wall_pointer(core->io),
                                      .config = core->config,
+                                     .world = &core->coordinators->world,
                                      .random = groups_random,
                                      .changed = groups_changed,
                                      .context = c};
@@ -88,6 +89,11 @@ static void groups_step(struct coordinator *c, struct list *link)
         group_shard_call(&c->groups, call);
 }
 
+static void groups_topic_changed(struct coordinator *c, struct wire_string topic, bool created)
+{
+    group_shard_topic_changed(&c->groups, topic, created);
+}
+
 static void groups_topic_deleted(struct coordinator *c, struct wire_string topic)
 {
     group_shard_topic_deleted(&c->groups, topic, 0);
@@ -120,6 +126,7 @@ const struct coordinator_kind coordinator_groups = {
     .replay_end = groups_replay_end,
     .loaded = groups_loaded,
     .step = groups_step,
+    .topic_changed = groups_topic_changed,
     .topic_deleted = groups_topic_deleted,
     .close = groups_close,
     .refuse = groups_refuse,

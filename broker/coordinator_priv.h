@@ -58,6 +58,8 @@ struct coordinator_kind {
     NODISCARD bool (*replay_end)(struct coordinator *c, int64_t producer_id, bool commit);
     void (*loaded)(struct coordinator *c);
     void (*step)(struct coordinator *c, struct list *call);
+    /* It has come, changed or gone; NULL: that is nothing to this kind. */
+    void (*topic_changed)(struct coordinator *c, struct wire_string topic, bool created);
     void (*topic_deleted)(struct coordinator *c, struct wire_string topic);
     /* Everybody who is held is refused into update.answered, and everything is freed. */
     void (*close)(struct coordinator *c, enum kafka_error error);
@@ -67,6 +69,7 @@ struct coordinator_kind {
 };
 
 struct coordinators {
+    struct group_world world;
     struct list all, loading;
     struct map by_partition[COORDINATOR_TOPICS]; /* key: coordinator.partition */
     struct timer load_timer;

@@ -3,6 +3,7 @@
 
 const struct control_feature features_served[] = {
     {"eligible.leader.replicas.version", 0, 1},
+    {"group.version", 0, 1},
     {"kraft.version", 0, 1},
     {"metadata.version", 7, 30},
     {"transaction.version", 0, 2},

@@ -50,6 +50,8 @@ static const struct api table[] = {
     {API_UNREGISTER_BROKER, 0, 0, 0, false, unregister_broker_start},
     {API_DESCRIBE_TRANSACTIONS, 0, 0, 0, false, describe_transactions_start},
     {API_LIST_TRANSACTIONS, 0, 2, 0, false, list_transactions_start},
+    {API_CONSUMER_GROUP_HEARTBEAT, 0, 1, 0, false, consumer_group_heartbeat_start},
+    {API_CONSUMER_GROUP_DESCRIBE, 0, 1, 0, false, consumer_group_describe_start},
     {API_GET_TELEMETRY_SUBSCRIPTIONS, 0, 0, 0, true, get_telemetry_subscriptions_start},
     {API_PUSH_TELEMETRY, 0, 0, 0, true, push_telemetry_start},
     {API_LIST_CONFIG_RESOURCES, 0, 1, 0, false, list_config_resources_start},

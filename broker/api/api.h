@@ -62,6 +62,8 @@ void heartbeat_start(struct flow *f, struct wire_reader *body);
 void leave_group_start(struct flow *f, struct wire_reader *body);
 void sync_group_start(struct flow *f, struct wire_reader *body);
 void describe_groups_start(struct flow *f, struct wire_reader *body);
+void consumer_group_heartbeat_start(struct flow *f, struct wire_reader *body);
+void consumer_group_describe_start(struct flow *f, struct wire_reader *body);
 void list_groups_start(struct flow *f, struct wire_reader *body);
 void delete_groups_start(struct flow *f, struct wire_reader *body);
 void txn_offset_commit_start(struct flow *f, struct wire_reader *body);

@@ -19,6 +19,7 @@
 #include "proto/error.h"
 
 #define LISTENERS_MAX         16
+#define GROUP_ASSIGNORS_MAX   2 /* uniform, range */
 #define LISTENER_NAME_MAX     64
 #define HOST_MAX              256
 #define LOG_DIRS_MAX          16
@@ -138,6 +139,11 @@ struct broker_config {
     int32_t group_consumer_max_session_timeout_ms, group_consumer_heartbeat_interval_ms;
     int32_t group_consumer_min_heartbeat_interval_ms, group_consumer_max_heartbeat_interval_ms;
     int32_t group_consumer_max_size, group_consumer_regex_refresh_interval_ms;
+    int32_t group_consumer_assignment_interval_ms;
+    const char *group_consumer_migration_policy; /* in any case; NULL: bidirectional */
+    const char *group_consumer_assignors[GROUP_ASSIGNORS_MAX]; /* the first is the default */
+    uint32_t group_consumer_assignors_count;
+    bool group_protocol_consumer; /* the consumer protocol is served */
     int32_t group_share_session_timeout_ms, group_share_heartbeat_interval_ms;
     int32_t group_share_max_size, group_share_record_lock_duration_ms;
     int32_t group_share_delivery_count_limit, group_share_partition_max_record_locks;

@@ -268,6 +268,30 @@ static void build_dirs(struct config *c)
         b->metadata_log_dir = b->log_dirs[0];
 }
 
+static void build_groups(struct config *c)
+{
+    static const char *const served[] = {"uniform", "range"};
+    struct broker_config *b = &c->broker;
+    struct config_value list = config_list(c, "group.consumer.assignors");
+    const char *at = list.text;
+    struct config_item item;
+    while (config_list_next(&list, &at, &item)) {
+        const char *name = NULL;
+        for (size_t i = 0; i < sizeof(served) / sizeof(served[0]); i++)
+            name = config_item_is(&item, served[i]) ? served[i] : name;
+        if (name == NULL)
+            config_complain(c, CONFIG_ERROR, "group.consumer.assignors",
+                            "'%.*s' is not served; uniform and range are", (int)item.size,
+                            item.text);
+        else if (b->group_consumer_assignors_count < GROUP_ASSIGNORS_MAX)
+            b->group_consumer_assignors[b->group_consumer_assignors_count++] = name;
+    }
+    list = config_list(c, "group.coordinator.rebalance.protocols");
+    at = list.text;
+    while (config_list_next(&list, &at, &item))
+        b->group_protocol_consumer |= config_item_is(&item, "consumer");
+}
+
 static void build(struct config *c)
 {
     join_ids(c);
@@ -276,6 +300,7 @@ static void build(struct config *c)
     store_fields(c);
     build_roles(c);
     build_dirs(c);
+    build_groups(c);
     config_build_listeners(c);
     config_build_voters(c);
     struct config_refusal refusal;

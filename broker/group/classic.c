@@ -17,13 +17,11 @@
  *
  * Failure modes: no memory: COORDINATOR_NOT_AVAILABLE, and nothing has changed. An assignment that
  * does not fit into a batch: UNKNOWN_SERVER_ERROR to all, and a new round. */
-#include "broker/group/group_priv.h"
+#include "broker/group/consumer_priv.h"
 #include "core/assert.h"
 #include "proto/gen/heartbeat.h"
 #include "proto/gen/leave_group.h"
 #include "proto/gen/sync_group.h"
-
-#include <stdio.h>
 
 /* Longest name (client id or instance id) and a UUID. */
 #define MEMBER_ID_MAX (WIRE_STRING_MAX)
@@ -77,18 +75,16 @@ void classic_loaded(struct group *g)
 static struct wire_string make_member_id(struct group_shard *s, struct group_call *call,
                                          struct wire_string prefix)
 {
-    uint64_t high = s->random(s->context), low = s->random(s->context);
-    high = (high & ~0xf000ull) | 0x4000;      /* version 4 */
-    low = (low & ~(3ull << 62)) | 1ull << 63; /* variant 1 */
+    struct wire_string uuid = make_uuid_text(s, call->arena);
     int32_t size = MIN(MAX(prefix.size, 0), MEMBER_ID_MAX - UUID_TEXT - 1);
-    char *text = arena_alloc(call->arena, (size_t)size + 1 + UUID_TEXT + 1);
-    if (text == NULL)
+    char *text = arena_alloc(call->arena, (size_t)size + 1 + UUID_TEXT);
+    if (text == NULL || uuid.size < 0)
         return WIRE_NULL_STRING;
+    assert(uuid.size == UUID_TEXT);
     if (size > 0)
         memcpy(text, prefix.data, (size_t)size);
-    (void)snprintf(text + size, UUID_TEXT + 2, "-%08x-%04x-%04x-%04x-%012llx",
-                   (uint32_t)(high >> 32), (uint32_t)(high >> 16) & 0xffff, (uint32_t)high & 0xffff,
-                   (uint32_t)(low >> 48), (unsigned long long)(low & 0xffffffffffffull));
+    text[size] = '-';
+    memcpy(text + size + 1, uuid.data, UUID_TEXT);
     return (struct wire_string){text, size + 1 + UUID_TEXT};
 }
 
@@ -324,6 +320,11 @@ void classic_join(struct group_shard *s, struct group_call *call)
 {
     const struct join_group_request *r = call->request;
     struct group *g = shard_find(s, r->group_id);
+    if (g != NULL && g->consumers != NULL && !convert_to_classic_if_empty(g)) {
+        consumers_join(g, call);
+        return;
+    }
+    g = shard_find(s, r->group_id);
     if (g != NULL) {
         join_group(g, call);
         return;
@@ -431,6 +432,10 @@ void classic_sync(struct group_shard *s, struct group_call *call)
 {
     const struct sync_group_request *r = call->request;
     struct group *g = shard_find(s, r->group_id);
+    if (g != NULL && g->consumers != NULL) {
+        consumers_sync(g, call);
+        return;
+    }
     enum kafka_error error = g != NULL ? sync_check(g, r) : KE_UNKNOWN_MEMBER_ID;
     if (error != KE_NONE) {
         call_refused(s, call, error);
@@ -467,6 +472,10 @@ void classic_heartbeat(struct group_shard *s, struct group_call *call)
 {
     const struct heartbeat_request *r = call->request;
     struct group *g = shard_find(s, r->group_id);
+    if (g != NULL && g->consumers != NULL) {
+        consumers_classic_heartbeat(g, call);
+        return;
+    }
     enum kafka_error error = g != NULL ? heartbeat_check(g, r) : KE_UNKNOWN_MEMBER_ID;
     if (error != KE_NONE) {
         call_refused(s, call, error);
@@ -512,6 +521,10 @@ void classic_leave(struct group_shard *s, struct group_call *call)
     uint32_t count = (uint32_t)MAX(r->members_count, 0);
     if (g == NULL) {
         call_refused(s, call, KE_UNKNOWN_MEMBER_ID);
+        return;
+    }
+    if (g->consumers != NULL) {
+        consumers_leave(g, call);
         return;
     }
     leave_group_response_init(out);

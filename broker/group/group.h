@@ -33,6 +33,36 @@
  * UTF-16 code units, without sign, modulo partitions. */
 int32_t group_partition(struct wire_string group_id, uint32_t partitions_count);
 
+/* ---- what a shard knows of the world --------------------------------------------------------- */
+
+struct group_topic_facts { /* views, good until the step ends */
+    struct uuid id;
+    struct wire_string name;
+    uint32_t partitions_count;
+    const void *topic; /* the driver's own */
+};
+
+enum group_setting { /* of a group, in ms: its own if it has one, else the broker's */
+                     GROUP_SESSION_TIMEOUT,
+                     GROUP_HEARTBEAT_INTERVAL,
+                     GROUP_ASSIGNMENT_INTERVAL,
+                     GROUP_SETTINGS
+};
+
+/* The metadata and the configuration, as consumer groups need them. A step sees one state of it. */
+struct group_world {
+    void *context;
+    bool (*topic_by_name)(void *context, struct wire_string name, struct group_topic_facts *t);
+    bool (*topic_by_id)(void *context, struct uuid id, struct group_topic_facts *t);
+    /* The first topic whose name comes after (null: of all), by the bytes of the names. */
+    bool (*topic_after)(void *context, struct wire_string name, struct group_topic_facts *t);
+    /* Racks of the brokers that have a partition, at most max; those without one are left out. */
+    uint32_t (*racks)(void *context, const struct group_topic_facts *t, uint32_t partition,
+                      struct wire_string *racks, uint32_t max);
+    int32_t (*setting)(void *context, struct wire_string group, enum group_setting setting);
+    int64_t (*version)(void *context); /* of the metadata: its offset */
+};
+
 /* ---- calls ----------------------------------------------------------------------------------- */
 
 /* request and response are generated structs. What a kind needs before it is called is said here;
@@ -52,6 +82,8 @@ enum group_call_kind {
     GROUP_DESCRIBE,      /* wire_string -> describe_groups_response_described_group */
     GROUP_LIST,          /* list_groups; the groups are added to what is in the response */
     GROUP_DELETE,        /* wire_string -> delete_groups_response_deletable_group_result */
+    GROUP_CONSUMER_HEARTBEAT, /* consumer_group_heartbeat */
+    GROUP_CONSUMER_DESCRIBE,  /* wire_string -> consumer_group_describe_response_described_group */
     GROUP_CALL_KINDS
 };
 
@@ -67,6 +99,7 @@ struct group_call {
     void *response;
     struct arena *arena;         /* for the arrays and texts of the response */
     struct group_member *member; /* held by it; NULL: not held */
+    const char *why;             /* of a refusal; NULL: the error's own text */
     /* GROUP_TXN_COMMIT. out: answered without effect, because the transaction's coordinator must be
      * asked first; then the call is made again, verified and with this guard. */
     bool unverified, verified;
@@ -74,8 +107,7 @@ struct group_call {
 };
 
 /* What is wrong with a call whatever the groups are; KE_NONE: ask the shard. */
-enum kafka_error group_call_check(const struct broker_config *config,
-                                  const struct group_call *call);
+enum kafka_error group_call_check(const struct broker_config *config, struct group_call *call);
 /* Makes the response one that says nothing but the error, as Kafka words it for each kind. */
 void group_call_refuse(struct group_call *call, enum kafka_error error);
 
@@ -88,6 +120,7 @@ struct group_shard {
     const uint64_t *now_ns; /* monotonic */
     const int64_t *wall_ms;
     const struct broker_config *config;
+    const struct group_world *world;
     uint32_t batch_bytes_max; /* what one batch may have: max.message.bytes of the topic */
     uint64_t (*random)(void *context);
     void (*changed)(struct group_shard *s); /* a timer has left something in update */
@@ -100,6 +133,7 @@ struct group_shard {
     struct list transactions;   /* commits that wait for the end of their transaction */
     int64_t next_record;        /* where the next one stands: in the log while it is replayed, and
                                    from there on counted, so that later ones have higher numbers */
+    int64_t topics_version;     /* of the metadata when topics came last; 0: not known */
     uint64_t records_lost;      /* that could not be made, where the group can go on without */
     bool loaded;
 };
@@ -124,6 +158,9 @@ void group_shard_abandon(struct group_shard *s, struct group_call *call);
 /* These partitions of a topic are gone (all of it: from 0): their offsets go too. */
 void group_shard_topic_deleted(struct group_shard *s, struct wire_string topic,
                                int32_t first_partition);
+/* A topic has come, changed or gone: groups that subscribe to it look again, and if topics have
+ * come, patterns are matched again. */
+void group_shard_topic_changed(struct group_shard *s, struct wire_string topic, bool created);
 /* All held calls are answered with the error, then everything is freed. update.answered is left to
  * be taken; its records are dropped. */
 void group_shard_close(struct group_shard *s, enum kafka_error error);

@@ -66,6 +66,8 @@ struct group_topic {
     uint32_t offsets_count, offsets_room;
 };
 
+struct consumer_group;
+
 struct group {
     struct list link; /* shard.all */
     struct group_shard *shard;
@@ -89,7 +91,8 @@ struct group {
     struct map subscribed; /* topics of this generation; the names are in the arena */
     struct arena subscribed_arena;
     bool subscribed_known;
-    struct list topics; /* struct group_topic: what was committed */
+    struct consumer_group *consumers; /* of a consumer group; NULL: a classic one */
+    struct list topics;               /* struct group_topic: what was committed */
     struct map topics_by_name;
 };
 
@@ -114,13 +117,21 @@ void call_refused(struct group_shard *s, struct group_call *call, enum kafka_err
 /* Length of a UTF-8 text as Java counts it: in UTF-16 code units. */
 uint32_t utf16_length(struct wire_string s);
 
+/* A random UUID in Java's spelling; null: no memory. */
+struct wire_string make_uuid_text(struct group_shard *s, struct arena *arena);
+
 /* ---- shard.c ---- */
 struct group *shard_find(const struct group_shard *s, struct wire_string id);
 /* NULL: no memory. Empty, generation 0. */
 struct group *shard_create(struct group_shard *s, struct wire_string id);
 /* Frees it; who is held is answered with UNKNOWN_MEMBER_ID. */
 void shard_remove(struct group *g);
+/* All members go, whoever waits is told UNKNOWN_MEMBER_ID; and all ids that were given out. */
+void group_clear_members(struct group *g);
 const char *group_state_name(const struct group *g);
+/* Of either type. */
+bool group_has_members(const struct group *g);
+const char *group_any_state_name(const struct group *g);
 void group_move(struct group *g, enum group_state state);
 static inline bool group_is(const struct group *g, enum group_state state)
 {
@@ -232,6 +243,24 @@ bool transaction_holds_group(const struct group_shard *s, struct wire_string gro
 void transaction_free(struct group_shard *s);
 
 /* ---- record.c: what is written ---- */
+/* Both encoded, or the value left out for a tombstone. Codes as below. */
+NODISCARD enum kafka_error record_add(struct group_shard *s, struct batch_field key,
+                                      struct batch_field value);
+/* Key and value are encoded twice, to measure and to write; so as macros over generated names. */
+#define RECORD_ENCODE(arena, field, prefix, name, message, version)                                \
+    do {                                                                                           \
+        struct wire_writer record_writer = {0};                                                    \
+        name##_encode((message), &record_writer, (version));                                       \
+        size_t record_size = 2 + (size_t)record_writer.position;                                   \
+        uint8_t *record_bytes = arena_alloc((arena), record_size);                                 \
+        if (record_bytes != NULL) {                                                                \
+            wire_writer_init(&record_writer, record_bytes, record_size);                           \
+            wire_put_int16(&record_writer, (prefix));                                              \
+            name##_encode((message), &record_writer, (version));                                   \
+            assert(wire_writer_ok(&record_writer));                                                \
+            (field) = (struct batch_field){record_bytes, (uint32_t)record_size};                   \
+        }                                                                                          \
+    } while (0)
 /* KE_NONE; COORDINATOR_NOT_AVAILABLE: no memory; UNKNOWN_SERVER_ERROR: too large for a batch. */
 NODISCARD enum kafka_error record_offset(struct group *g, struct wire_string topic,
                                          int32_t partition,

@@ -9,7 +9,7 @@
  *  4. The group has a leader whenever it has members and was not loaded without one.
  *
  * Failure modes: no memory: nothing has changed, the caller refuses the join. */
-#include "broker/group/group_priv.h"
+#include "broker/group/consumer_priv.h"
 #include "core/assert.h"
 #include "proto/gen/record_consumer_protocol.h"
 
@@ -428,6 +428,8 @@ void pending_remove(struct group_pending *p)
 
 bool group_consumes(const struct group *g)
 {
+    if (g->consumers != NULL)
+        return true;
     return wire_string_equal(g->protocol_type, wire_string_of("consumer"));
 }
 
@@ -480,6 +482,8 @@ void group_note_subscriptions(struct group *g)
 
 bool group_subscribes(const struct group *g, struct wire_string topic)
 {
+    if (g->consumers != NULL)
+        return consumers_subscribe(g->consumers, topic);
     if (!g->subscribed_known)
         return group_consumes(g);
     return topic.size > 0 && map_get(&g->subscribed, topic.data, (uint32_t)topic.size) != NULL;

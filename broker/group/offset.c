@@ -16,7 +16,7 @@
  *
  * Failure modes: no memory: COORDINATOR_NOT_AVAILABLE for every partition; more than a batch:
  * UNKNOWN_SERVER_ERROR, as Kafka calls it; in both cases nothing has changed. */
-#include "broker/group/group_priv.h"
+#include "broker/group/consumer_priv.h"
 #include "core/assert.h"
 #include "proto/gen/offset_commit.h"
 #include "proto/gen/offset_delete.h"
@@ -183,9 +183,13 @@ void offsets_free(struct group *g)
 /* ---- commit ---------------------------------------------------------------------------------- */
 
 /* ClassicGroup.validateOffsetCommit. */
-static enum kafka_error commit_check(const struct group *g, const struct offset_commit_request *r)
+/* stale: each partition is to be asked about. */
+static enum kafka_error commit_check(const struct group *g, const struct offset_commit_request *r,
+                                     int16_t version, bool *stale)
 {
     int32_t generation = r->generation_id_or_member_epoch;
+    if (g->consumers != NULL)
+        return consumers_check_commit(g->consumers, r->member_id, generation, version, stale);
     if (generation < 0 && group_is(g, GROUP_EMPTY))
         return KE_NONE;
     if (generation < 0 && r->member_id.size <= 0 && r->group_instance_id.size < 0)
@@ -196,6 +200,22 @@ static enum kafka_error commit_check(const struct group *g, const struct offset_
     if (generation != g->generation)
         return KE_ILLEGAL_GENERATION;
     return group_is(g, GROUP_COMPLETING) ? KE_REBALANCE_IN_PROGRESS : KE_NONE;
+}
+
+/* Of an older epoch: every partition must have been the member's since that epoch, or nothing is
+ * committed. */
+static enum kafka_error commit_parts(const struct group *g, const struct offset_commit_request *r)
+{
+    const struct consumer *c = consumer_find(g->consumers, r->member_id);
+    enum kafka_error error = KE_NONE;
+    assert(c != NULL);
+    for (int32_t i = 0; i < r->topics_count; i++) {
+        const struct offset_commit_request_topic *t = &r->topics[i];
+        for (int32_t j = 0; error == KE_NONE && j < t->partitions_count; j++)
+            error = consumer_commits(c, t->topic_id, t->partitions[j].partition_index,
+                                     r->generation_id_or_member_epoch);
+    }
+    return error;
 }
 
 static struct offset_commit_value commit_value(const struct group_shard *s,
@@ -282,13 +302,14 @@ static void commit_unstage(struct group *g)
 
 /* The group that may be committed to, made if a simple one may be. */
 static struct group *commit_group(struct group_shard *s, const struct group_call *call,
-                                  enum kafka_error *error)
+                                  enum kafka_error *error, bool *stale)
 {
     const struct offset_commit_request *r = call->request;
     struct group *g = shard_find(s, r->group_id);
     *error = KE_NONE;
+    *stale = false;
     if (g != NULL) {
-        *error = commit_check(g, r);
+        *error = commit_check(g, r, call->version, stale);
         return g;
     }
     if (r->generation_id_or_member_epoch >= 0) {
@@ -306,7 +327,10 @@ void offsets_commit(struct group_shard *s, struct group_call *call)
     uint32_t before = s->update.records_count;
     bool known = shard_find(s, r->group_id) != NULL;
     enum kafka_error error;
-    struct group *g = commit_group(s, call, &error);
+    bool stale;
+    struct group *g = commit_group(s, call, &error, &stale);
+    if (error == KE_NONE && stale)
+        error = commit_parts(g, r);
     if (error != KE_NONE) {
         call_refused(s, call, error);
         return;
@@ -415,6 +439,15 @@ static bool fetch_all(struct group_shard *s, const struct group *g, struct group
     return true;
 }
 
+static enum kafka_error fetch_check(const struct group *g,
+                                    const struct offset_fetch_request_group *q, int16_t version)
+{
+    if (g == NULL || g->consumers == NULL)
+        return KE_NONE;
+    return version < 9 ? KE_NONE
+                       : consumers_check_fetch(g->consumers, q->member_id, q->member_epoch);
+}
+
 void offsets_fetch(struct group_shard *s, struct group_call *call)
 {
     const struct offset_fetch_request_group *q = call->request;
@@ -422,6 +455,11 @@ void offsets_fetch(struct group_shard *s, struct group_call *call)
     const struct group *g = shard_find(s, q->group_id);
     offset_fetch_response_group_init(r);
     r->group_id = q->group_id;
+    enum kafka_error error = fetch_check(g, q, call->version);
+    if (error != KE_NONE) {
+        call_refused(s, call, error);
+        return;
+    }
     if (q->topics_count < 0) {
         if (g != NULL && !fetch_all(s, g, call, r))
             group_call_refuse(call, KE_COORDINATOR_NOT_AVAILABLE);
@@ -443,7 +481,7 @@ static enum kafka_error delete_check(const struct group *g)
 {
     if (g == NULL)
         return KE_GROUP_ID_NOT_FOUND;
-    return group_is(g, GROUP_EMPTY) || group_consumes(g) ? KE_NONE : KE_NON_EMPTY_GROUP;
+    return !group_has_members(g) || group_consumes(g) ? KE_NONE : KE_NON_EMPTY_GROUP;
 }
 
 void offsets_delete(struct group_shard *s, struct group_call *call)
@@ -527,7 +565,7 @@ void offsets_topic_deleted(struct group *g, struct wire_string topic, int32_t fi
 static bool expiry_base(const struct group *g, const struct group_offset *o, int64_t *base_ms)
 {
     *base_ms = o->commit_ms;
-    if (g->protocol_type.size < 0)
+    if (g->consumers != NULL || g->protocol_type.size < 0)
         return true;
     if (group_is(g, GROUP_EMPTY)) {
         if (g->state_since_ms != -1)

@@ -21,25 +21,8 @@
 #define OFFSET_VALUE_EXPIRES 1
 #define OFFSET_VALUE_BY_ID   4
 
-/* Key and value are encoded twice, to measure and to write; so as macros over generated names. */
-#define ENCODE(arena, field, prefix, name, message, version)                                       \
-    do {                                                                                           \
-        struct wire_writer record_writer = {0};                                                    \
-        name##_encode((message), &record_writer, (version));                                       \
-        size_t record_size = 2 + (size_t)record_writer.position;                                   \
-        uint8_t *record_bytes = arena_alloc((arena), record_size);                                 \
-        if (record_bytes != NULL) {                                                                \
-            wire_writer_init(&record_writer, record_bytes, record_size);                           \
-            wire_put_int16(&record_writer, (prefix));                                              \
-            name##_encode((message), &record_writer, (version));                                   \
-            assert(wire_writer_ok(&record_writer));                                                \
-            (field) = (struct batch_field){record_bytes, (uint32_t)record_size};                   \
-        }                                                                                          \
-    } while (0)
-
 /* Both encoded, or the value left out for a tombstone. */
-static enum kafka_error record_add(struct group_shard *s, struct batch_field key,
-                                   struct batch_field value)
+enum kafka_error record_add(struct group_shard *s, struct batch_field key, struct batch_field value)
 {
     struct shard_update *u = &s->update;
     struct shard_record *r = arena_alloc(&u->arena, sizeof(*r));
@@ -73,7 +56,8 @@ static struct batch_field offset_key(struct group *g, struct wire_string topic, 
 {
     struct offset_commit_key key = {.group = g->id, .topic = topic, .partition = partition};
     struct batch_field field = {0};
-    ENCODE(&g->shard->update.arena, field, OFFSET_COMMIT_KEY_API_KEY, offset_commit_key, &key, 0);
+    RECORD_ENCODE(&g->shard->update.arena, field, OFFSET_COMMIT_KEY_API_KEY, offset_commit_key,
+                  &key, 0);
     return field;
 }
 
@@ -83,7 +67,7 @@ enum kafka_error record_offset(struct group *g, struct wire_string topic, int32_
     struct arena *arena = &g->shard->update.arena;
     struct batch_field key = offset_key(g, topic, partition), field = {0};
     int16_t version = value->expire_timestamp != -1 ? OFFSET_VALUE_EXPIRES : OFFSET_VALUE_BY_ID;
-    ENCODE(arena, field, version, offset_commit_value, value, version);
+    RECORD_ENCODE(arena, field, version, offset_commit_value, value, version);
     if (key.data == NULL || field.data == NULL)
         return KE_COORDINATOR_NOT_AVAILABLE;
     return record_add(g->shard, key, field);
@@ -101,7 +85,8 @@ static struct batch_field group_key(struct group *g)
 {
     struct group_metadata_key key = {.group = g->id};
     struct batch_field field = {0};
-    ENCODE(&g->shard->update.arena, field, GROUP_METADATA_KEY_API_KEY, group_metadata_key, &key, 0);
+    RECORD_ENCODE(&g->shard->update.arena, field, GROUP_METADATA_KEY_API_KEY, group_metadata_key,
+                  &key, 0);
     return field;
 }
 
@@ -144,8 +129,8 @@ enum kafka_error record_group(struct group *g)
     struct batch_field key = group_key(g), field = {0};
     if (key.data == NULL || !group_value(g, &v))
         return KE_COORDINATOR_NOT_AVAILABLE;
-    ENCODE(&g->shard->update.arena, field, GROUP_VALUE_VERSION, group_metadata_value, &v,
-           GROUP_VALUE_VERSION);
+    RECORD_ENCODE(&g->shard->update.arena, field, GROUP_VALUE_VERSION, group_metadata_value, &v,
+                  GROUP_VALUE_VERSION);
     if (field.data == NULL)
         return KE_COORDINATOR_NOT_AVAILABLE;
     return record_add(g->shard, key, field);

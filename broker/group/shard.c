@@ -10,7 +10,7 @@
  *
  * Failure modes: a record that cannot be read is passed over, as one of a kind that is not known
  * (a later Kafka's, or another sort of group); no memory while replaying ends the loading. */
-#include "broker/group/group_priv.h"
+#include "broker/group/consumer_priv.h"
 #include "core/assert.h"
 #include "proto/gen/delete_groups.h"
 #include "proto/gen/describe_groups.h"
@@ -27,12 +27,14 @@ void group_shard_init(struct group_shard *s, uint64_t seed)
 {
     assert(s->mem != NULL && s->wheel != NULL && s->config != NULL);
     assert(s->changed != NULL && s->random != NULL);
+    assert(s->world != NULL);
     map_init(&s->groups, s->mem, seed);
     list_init(&s->all);
     list_init(&s->transactions);
     shard_update_init(&s->update, s->mem, UPDATE_BYTES_MAX);
     s->next_record = 0;
     s->records_lost = 0;
+    s->topics_version = 0;
     s->loaded = false;
     timer_init(&s->expiry, shard_expire);
 }
@@ -76,7 +78,7 @@ struct group *shard_create(struct group_shard *s, struct wire_string id)
     return g;
 }
 
-static void group_clear_members(struct group *g)
+void group_clear_members(struct group *g)
 {
     LIST_EACH(l, &g->members)
     member_remove(container_of(l, struct group_member, link));
@@ -90,6 +92,7 @@ void shard_remove(struct group *g)
 {
     struct group_shard *s = g->shard;
     group_clear_members(g);
+    consumers_free(g);
     offsets_free(g);
     timer_cancel(s->wheel, &g->join);
     timer_cancel(s->wheel, &g->sync);
@@ -124,17 +127,19 @@ static void describe_member(struct group_call *call, const struct group_member *
 }
 
 /* Up to version 5 a group that is not there is "Dead" without an error. */
-static void describe_missing(struct group_call *call, struct wire_string id)
+static void describe_missing(struct group_call *call, struct wire_string id, bool other_type)
 {
+
     struct describe_groups_response_described_group *r = call->response;
     r->group_state = wire_string_of("Dead");
     if (call->version < 6)
         return;
-    size_t room = (size_t)MAX(id.size, 0) + sizeof("Group  not found.");
+    size_t room = (size_t)MAX(id.size, 0) + sizeof("Group  is not a classic group.");
     char *text = arena_alloc(call->arena, room);
     if (text == NULL)
         return;
-    (void)snprintf(text, room, "Group %.*s not found.", MAX(id.size, 0), id.data);
+    (void)snprintf(text, room, "Group %.*s %s.", MAX(id.size, 0), id.data,
+                   other_type ? "is not a classic group" : "not found");
     r->error_code = KE_GROUP_ID_NOT_FOUND;
     r->error_message = wire_string_of(text);
 }
@@ -146,8 +151,8 @@ static void shard_describe(struct group_shard *s, struct group_call *call)
     const struct group *g = shard_find(s, *id);
     describe_groups_response_described_group_init(r);
     r->group_id = *id;
-    if (g == NULL) {
-        describe_missing(call, *id);
+    if (g == NULL || g->consumers != NULL) {
+        describe_missing(call, *id, g != NULL);
         call_answered(s, call);
         return;
     }
@@ -207,21 +212,40 @@ static void shard_list(struct group_shard *s, struct group_call *call)
     if (r->groups_count > 0)
         memcpy(groups, r->groups, (size_t)r->groups_count * sizeof(*groups));
     r->groups = groups;
-    bool typed = filter_lets(q->types_filter, q->types_filter_count, "classic");
     LIST_EACH(l, &s->all)
     {
         const struct group *g = container_of(l, struct group, link);
-        if (!typed || !filter_lets(q->states_filter, q->states_filter_count, group_state_name(g)))
+        const char *type = g->consumers != NULL ? "consumer" : "classic";
+        const char *state = group_any_state_name(g);
+        if (!filter_lets(q->types_filter, q->types_filter_count, type) ||
+            !filter_lets(q->states_filter, q->states_filter_count, state))
             continue;
         struct list_groups_response_listed_group *out = &groups[r->groups_count++];
         list_groups_response_listed_group_init(out);
         out->group_id = call_string(call, g->id);
-        if (g->protocol_type.size > 0)
+        if (g->consumers != NULL)
+            out->protocol_type = wire_string_of("consumer");
+        else if (g->protocol_type.size > 0)
             out->protocol_type = call_string(call, g->protocol_type);
-        out->group_state = wire_string_of(group_state_name(g));
-        out->group_type = wire_string_of("classic");
+        out->group_state = wire_string_of(state);
+        out->group_type = wire_string_of(type);
     }
     call_answered(s, call);
+}
+
+bool group_has_members(const struct group *g)
+{
+    return g->consumers != NULL ? g->consumers->count > 0 : !group_is(g, GROUP_EMPTY);
+}
+
+const char *group_any_state_name(const struct group *g)
+{
+    return g->consumers != NULL ? consumers_state(g->consumers) : group_state_name(g);
+}
+
+static enum kafka_error record_any_gone(struct group *g)
+{
+    return g->consumers != NULL ? consumers_record_gone(g->consumers) : record_group_gone(g);
 }
 
 static void shard_delete(struct group_shard *s, struct group_call *call)
@@ -229,12 +253,12 @@ static void shard_delete(struct group_shard *s, struct group_call *call)
     const struct wire_string *id = call->request;
     struct group *g = shard_find(s, *id);
     uint32_t before = s->update.records_count;
-    if (g == NULL || !group_is(g, GROUP_EMPTY)) {
+    if (g == NULL || group_has_members(g)) {
         call_refused(s, call, g == NULL ? KE_GROUP_ID_NOT_FOUND : KE_NON_EMPTY_GROUP);
         return;
     }
     /* The group's own comes last: where it stands in the log, nothing of the group is left. */
-    if (!offsets_record_gone(g) || !transaction_record_gone(g) || record_group_gone(g) != KE_NONE) {
+    if (!offsets_record_gone(g) || !transaction_record_gone(g) || record_any_gone(g) != KE_NONE) {
         record_rewind(s, before);
         call_refused(s, call, KE_COORDINATOR_NOT_AVAILABLE);
         return;
@@ -251,12 +275,19 @@ void group_shard_call(struct group_shard *s, struct group_call *call)
 {
     static void (*const steps[GROUP_CALL_KINDS])(struct group_shard * s,
                                                  struct group_call * call) = {
-        [GROUP_JOIN] = classic_join,           [GROUP_SYNC] = classic_sync,
-        [GROUP_HEARTBEAT] = classic_heartbeat, [GROUP_LEAVE] = classic_leave,
-        [GROUP_COMMIT] = offsets_commit,       [GROUP_TXN_COMMIT] = transaction_commit,
-        [GROUP_FETCH] = offsets_fetch,         [GROUP_OFFSET_DELETE] = offsets_delete,
-        [GROUP_DESCRIBE] = shard_describe,     [GROUP_LIST] = shard_list,
+        [GROUP_JOIN] = classic_join,
+        [GROUP_SYNC] = classic_sync,
+        [GROUP_HEARTBEAT] = classic_heartbeat,
+        [GROUP_LEAVE] = classic_leave,
+        [GROUP_COMMIT] = offsets_commit,
+        [GROUP_TXN_COMMIT] = transaction_commit,
+        [GROUP_FETCH] = offsets_fetch,
+        [GROUP_OFFSET_DELETE] = offsets_delete,
+        [GROUP_DESCRIBE] = shard_describe,
+        [GROUP_LIST] = shard_list,
         [GROUP_DELETE] = shard_delete,
+        [GROUP_CONSUMER_HEARTBEAT] = consumer_heartbeat,
+        [GROUP_CONSUMER_DESCRIBE] = consumers_describe,
     };
     assert(s->loaded);
     assert(call->kind < GROUP_CALL_KINDS && call->member == NULL);
@@ -293,7 +324,7 @@ static void shard_expire(struct timer *t)
     LIST_EACH(l, &s->all)
     {
         struct group *g = container_of(l, struct group, link);
-        if (offsets_expire(g) && group_is(g, GROUP_EMPTY) && record_group_gone(g) == KE_NONE)
+        if (offsets_expire(g) && !group_has_members(g) && record_any_gone(g) == KE_NONE)
             shard_remove(g);
     }
     shard_arm_expiry(s);
@@ -307,6 +338,19 @@ void group_shard_topic_deleted(struct group_shard *s, struct wire_string topic,
     LIST_EACH(l, &s->all)
     offsets_topic_deleted(container_of(l, struct group, link), topic, first_partition);
     transaction_topic_deleted(s, topic, first_partition);
+}
+
+void group_shard_topic_changed(struct group_shard *s, struct wire_string topic, bool created)
+{
+    assert(s->loaded);
+    if (created || s->topics_version == 0)
+        s->topics_version = s->world->version(s->world->context);
+    LIST_EACH(l, &s->all)
+    {
+        struct consumer_group *cg = container_of(l, struct group, link)->consumers;
+        if (cg != NULL && consumers_subscribe(cg, topic))
+            cg->refresh_ms = cg->refresh_epoch = 0;
+    }
 }
 
 void group_shard_close(struct group_shard *s, enum kafka_error error)
@@ -425,6 +469,11 @@ static bool replay_group(struct group_shard *s, struct wire_reader *key_bytes,
     if (group_metadata_key_decode(&key, key_bytes, 0, &s->update.arena) != 0)
         return true;
     struct group *g = shard_find(s, key.group);
+    if (g != NULL && g->consumers != NULL) {
+        if (value.data == NULL || g->consumers->count > 0)
+            return true; /* it became a consumer group after */
+        consumers_free(g);
+    }
     if (value.data == NULL) {
         if (g != NULL && g->topics_by_name.count == 0)
             shard_remove(g);
@@ -458,6 +507,10 @@ bool group_shard_replay(struct group_shard *s, int64_t offset, int64_t producer_
         done = replay_offset(s, offset, producer_id, &r, value);
     else if (r.error == 0 && kind == GROUP_METADATA_KEY_API_KEY)
         done = replay_group(s, &r, value);
+    else if (r.error == 0 && ((kind >= CONSUMER_GROUP_METADATA_KEY_API_KEY &&
+                               kind <= CONSUMER_GROUP_CURRENT_MEMBER_ASSIGNMENT_KEY_API_KEY) ||
+                              kind == CONSUMER_GROUP_REGULAR_EXPRESSION_KEY_API_KEY))
+        done = consumers_replay(s, kind, &r, value);
     arena_release(&s->update.arena);
     return done;
 }
@@ -479,6 +532,12 @@ void group_shard_loaded(struct group_shard *s)
     assert(!s->loaded);
     s->loaded = true;
     LIST_EACH(l, &s->all)
-    classic_loaded(container_of(l, struct group, link));
+    {
+        struct group *g = container_of(l, struct group, link);
+        if (g->consumers != NULL)
+            consumers_loaded(g);
+        else
+            classic_loaded(g);
+    }
     shard_arm_expiry(s);
 }

@@ -9,7 +9,7 @@
  * Failure modes: an answer that finds no room in its arena becomes COORDINATOR_NOT_AVAILABLE, which
  * every client retries. The step it belongs to has happened then, as if the answer had been lost on
  * the network. */
-#include "broker/group/group_priv.h"
+#include "broker/group/consumer_priv.h"
 #include "core/assert.h"
 #include "proto/gen/delete_groups.h"
 #include "proto/gen/describe_groups.h"
@@ -21,6 +21,10 @@
 #include "proto/gen/offset_fetch.h"
 #include "proto/gen/sync_group.h"
 #include "proto/gen/txn_offset_commit.h"
+
+#include <stdio.h>
+
+#define UUID_TEXT 36
 
 /* ---- owned ----------------------------------------------------------------------------------- */
 
@@ -59,6 +63,20 @@ void disown_string(struct mem *mem, struct wire_string *s)
     struct wire_bytes b = {(const uint8_t *)s->data, s->size};
     disown_bytes(mem, &b);
     *s = WIRE_NULL_STRING;
+}
+
+struct wire_string make_uuid_text(struct group_shard *s, struct arena *arena)
+{
+    uint64_t high = s->random(s->context), low = s->random(s->context);
+    high = (high & ~0xf000ull) | 0x4000;      /* version 4 */
+    low = (low & ~(3ull << 62)) | 1ull << 63; /* variant 1 */
+    char *text = arena_alloc(arena, UUID_TEXT + 1);
+    if (text == NULL)
+        return WIRE_NULL_STRING;
+    (void)snprintf(text, UUID_TEXT + 1, "%08x-%04x-%04x-%04x-%012llx", (uint32_t)(high >> 32),
+                   (uint32_t)(high >> 16) & 0xffff, (uint32_t)high & 0xffff, (uint32_t)(low >> 48),
+                   (unsigned long long)(low & 0xffffffffffffull));
+    return (struct wire_string){text, UUID_TEXT};
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -230,6 +248,10 @@ void group_call_refuse(struct group_call *call, enum kafka_error error)
         r->error_code = (int16_t)error;
         return;
     }
+    case GROUP_CONSUMER_HEARTBEAT:
+    case GROUP_CONSUMER_DESCRIBE:
+        consumer_refuse(call, error);
+        return;
     case GROUP_CALL_KINDS:
         break;
     }
@@ -264,9 +286,13 @@ static enum kafka_error check_id(struct wire_string group_id)
 }
 
 /* Offsets of the group "" are kept, and such a group is described and deleted, as ever. */
-enum kafka_error group_call_check(const struct broker_config *config, const struct group_call *call)
+enum kafka_error group_call_check(const struct broker_config *config, struct group_call *call)
 {
     switch (call->kind) {
+    case GROUP_CONSUMER_HEARTBEAT:
+        return consumer_check(config, call);
+    case GROUP_CONSUMER_DESCRIBE:
+        return check_id(*(const struct wire_string *)call->request);
     case GROUP_JOIN:
         return check_join(config, call->request);
     case GROUP_SYNC:

@@ -12,7 +12,7 @@
  *
  * Failure modes: no memory: COORDINATOR_NOT_AVAILABLE and nothing has changed; while loading, or
  * when a transaction ends: the shard goes offline, and the log decides at the next start. */
-#include "broker/group/group_priv.h"
+#include "broker/group/consumer_priv.h"
 #include "core/assert.h"
 #include "proto/gen/txn_offset_commit.h"
 
@@ -127,12 +127,35 @@ void transaction_free(struct group_shard *s)
 
 /* ---- commit ---------------------------------------------------------------------------------- */
 
+/* A member of a consumer group: its epoch, or that of an assignment that it still has. */
+static enum kafka_error commit_check_consumer(const struct group *g,
+                                              const struct txn_offset_commit_request *r)
+{
+    const struct group_world *w = g->shard->world;
+    bool named = r->member_id.size > 0 || r->group_instance_id.size >= 0, stale;
+    if (r->generation_id == -1 && !named)
+        return KE_NONE;
+    enum kafka_error error =
+        consumers_check_commit(g->consumers, r->member_id, r->generation_id, INT16_MAX, &stale);
+    for (int32_t i = 0; stale && error == KE_NONE && i < r->topics_count; i++) {
+        const struct txn_offset_commit_request_topic *t = &r->topics[i];
+        struct group_topic_facts facts = {0};
+        bool there = w->topic_by_name(w->context, t->name, &facts);
+        for (int32_t j = 0; there && error == KE_NONE && j < t->partitions_count; j++)
+            error = consumer_commits(consumer_find(g->consumers, r->member_id), facts.id,
+                                     t->partitions[j].partition_index, r->generation_id);
+    }
+    return error;
+}
+
 /* ClassicGroup.validateOffsetCommit: who names no member and no generation, as old clients, is not
  * asked for one; and a rebalance does not keep a transaction from being committed. */
 static enum kafka_error commit_check(const struct group *g,
                                      const struct txn_offset_commit_request *r)
 {
     bool named = r->member_id.size > 0 || r->group_instance_id.size >= 0;
+    if (g->consumers != NULL)
+        return commit_check_consumer(g, r);
     if (r->generation_id < 0 && (group_is(g, GROUP_EMPTY) || !named))
         return KE_NONE;
     enum kafka_error error = member_check(g, r->member_id, r->group_instance_id);

@@ -46,6 +46,103 @@ static void rig_take(struct group_shard *s)
     }
 }
 
+/* ---- the world ------------------------------------------------------------------------------- */
+
+static bool world_tell(const struct rig_topic *t, struct group_topic_facts *to)
+{
+    *to = (struct group_topic_facts){.id = t->id,
+                                     .name = wire_string_of(t->name),
+                                     .partitions_count = t->partitions_count,
+                                     .topic = t};
+    return true;
+}
+
+static bool world_by_name(void *context, struct wire_string name, struct group_topic_facts *to)
+{
+    const struct group_rig *r = context;
+    for (uint32_t i = 0; i < r->topics_count; i++) {
+        if (wire_string_equal(wire_string_of(r->topics[i].name), name))
+            return world_tell(&r->topics[i], to);
+    }
+    return false;
+}
+
+static bool world_by_id(void *context, struct uuid id, struct group_topic_facts *to)
+{
+    const struct group_rig *r = context;
+    for (uint32_t i = 0; i < r->topics_count; i++) {
+        if (uuid_equal(r->topics[i].id, id))
+            return world_tell(&r->topics[i], to);
+    }
+    return false;
+}
+
+static bool world_after(void *context, struct wire_string name, struct group_topic_facts *to)
+{
+    const struct group_rig *r = context;
+    for (uint32_t i = 0; i < r->topics_count; i++) {
+        size_t size = (size_t)MAX(name.size, 0);
+        if (name.size < 0 || strncmp(r->topics[i].name, name.data, size) > 0 ||
+            (strncmp(r->topics[i].name, name.data, size) == 0 && strlen(r->topics[i].name) > size))
+            return world_tell(&r->topics[i], to);
+    }
+    return false;
+}
+
+static uint32_t world_racks(void *context, const struct group_topic_facts *t, uint32_t partition,
+                            struct wire_string *racks, uint32_t max)
+{
+    (void)context;
+    cr_assert(partition < t->partitions_count && racks != NULL && max > 0);
+    return 0;
+}
+
+static int32_t world_setting(void *context, struct wire_string group, enum group_setting setting)
+{
+    const struct group_rig *r = context;
+    cr_assert_gt(group.size, 0);
+    return r->settings[setting];
+}
+
+static int64_t world_version(void *context)
+{
+    return ((const struct group_rig *)context)->metadata_version;
+}
+
+void rig_topic(struct group_rig *r, const char *name, uint32_t partitions)
+{
+    uint32_t at = 0;
+    while (at < r->topics_count && strcmp(r->topics[at].name, name) < 0)
+        at++;
+    bool known = at < r->topics_count && strcmp(r->topics[at].name, name) == 0;
+    if (!known) {
+        cr_assert_lt(r->topics_count, RIG_TOPICS_MAX);
+        memmove(&r->topics[at + 1], &r->topics[at], (r->topics_count - at) * sizeof(r->topics[0]));
+        r->topics_count++;
+        r->topics[at] = (struct rig_topic){0};
+        (void)snprintf(r->topics[at].name, sizeof(r->topics[at].name), "%s", name);
+        r->topics[at].id.bytes[0] = 0x40;
+        r->topics[at].id.bytes[15] = (uint8_t)++r->topics_made;
+    }
+    r->topics[at].partitions_count = partitions;
+    r->metadata_version++;
+    group_shard_topic_changed(&r->shard, wire_string_of(name), !known);
+}
+
+void rig_topic_gone(struct group_rig *r, const char *name)
+{
+    for (uint32_t i = 0; i < r->topics_count; i++) {
+        if (strcmp(r->topics[i].name, name) != 0)
+            continue;
+        r->topics_count--;
+        memmove(&r->topics[i], &r->topics[i + 1], (r->topics_count - i) * sizeof(r->topics[0]));
+        r->metadata_version++;
+        group_shard_topic_changed(&r->shard, wire_string_of(name), false);
+        return;
+    }
+    cr_assert(false, "no such topic");
+}
+
 static void rig_begin(struct group_rig *r)
 {
     memset(r, 0, sizeof(*r));
@@ -58,6 +155,21 @@ static void rig_begin(struct group_rig *r)
     r->config.group_min_session_timeout_ms = 1;
     r->config.group_max_session_timeout_ms = 1800000;
     r->config.group_max_size = INT32_MAX;
+    r->config.group_consumer_max_size = INT32_MAX;
+    r->config.group_consumer_assignors[0] = "uniform";
+    r->config.group_consumer_assignors[1] = "range";
+    r->config.group_consumer_assignors_count = 2;
+    r->config.group_consumer_regex_refresh_interval_ms = 600000;
+    r->settings[GROUP_SESSION_TIMEOUT] = 45000;
+    r->settings[GROUP_HEARTBEAT_INTERVAL] = 5000;
+    r->metadata_version = 1;
+    r->world = (struct group_world){.context = r,
+                                    .topic_by_name = world_by_name,
+                                    .topic_by_id = world_by_id,
+                                    .topic_after = world_after,
+                                    .racks = world_racks,
+                                    .setting = world_setting,
+                                    .version = world_version};
     r->config.offset_metadata_max_bytes = 4096;
     r->config.offsets_retention_minutes = 10080;
     r->config.offsets_retention_check_interval_ms = 600000;
@@ -66,6 +178,7 @@ static void rig_begin(struct group_rig *r)
                                     .now_ns = &r->now_ns,
                                     .wall_ms = &r->wall_ms,
                                     .config = &r->config,
+                                    .world = &r->world,
                                     .batch_bytes_max = 1048588,
                                     .random = rig_random,
                                     .changed = rig_take,
@@ -83,6 +196,11 @@ void rig_load(struct group_rig *r, const struct group_rig *from)
 {
     rig_begin(r);
     r->config = from->config;
+    memcpy(r->topics, from->topics, sizeof(r->topics));
+    memcpy(r->settings, from->settings, sizeof(r->settings));
+    r->topics_count = from->topics_count;
+    r->topics_made = from->topics_made;
+    r->metadata_version = from->metadata_version;
     r->now_ns = from->now_ns;
     r->wall_ms = from->wall_ms;
     wheel_init(&r->wheel, r->now_ns);

@@ -4,6 +4,8 @@
 #define TESTS_BROKER_GROUP_RIG_H
 
 #include "broker/group/group.h"
+#include "proto/gen/consumer_group_describe.h"
+#include "proto/gen/consumer_group_heartbeat.h"
 #include "proto/gen/delete_groups.h"
 #include "proto/gen/describe_groups.h"
 #include "proto/gen/heartbeat.h"
@@ -15,11 +17,18 @@
 #include "proto/gen/offset_fetch.h"
 #include "proto/gen/sync_group.h"
 
-#define RIG_RECORDS_MAX 4096
+#define RIG_RECORDS_MAX 65536
+#define RIG_TOPICS_MAX  64
 
 struct rig_record {
     uint8_t *key, *value; /* value NULL: a tombstone */
     uint32_t key_size, value_size;
+};
+
+struct rig_topic { /* of the metadata; sorted by name */
+    char name[64];
+    struct uuid id;
+    uint32_t partitions_count;
 };
 
 struct group_rig {
@@ -30,6 +39,11 @@ struct group_rig {
     uint64_t now_ns, random;
     int64_t wall_ms;
     struct broker_config config;
+    struct group_world world;
+    struct rig_topic topics[RIG_TOPICS_MAX];
+    uint32_t topics_count, topics_made;
+    int64_t metadata_version;
+    int32_t settings[GROUP_SETTINGS];
     struct group_shard shard;
     struct rig_record log[RIG_RECORDS_MAX];
     uint32_t log_count;
@@ -49,6 +63,7 @@ struct rig_call {
         struct offset_fetch_request_group fetch;
         struct offset_delete_request offset_delete;
         struct list_groups_request list;
+        struct consumer_group_heartbeat_request beat;
         struct wire_string group;
     } ask;
     union {
@@ -62,6 +77,8 @@ struct rig_call {
         struct describe_groups_response_described_group describe;
         struct list_groups_response list;
         struct delete_groups_response_deletable_group_result delete;
+        struct consumer_group_heartbeat_response beat;
+        struct consumer_group_describe_response_described_group consumers;
     } tell;
 };
 
@@ -72,6 +89,11 @@ void rig_end(struct group_rig *r);
 /* A second shard in a rig of its own, loaded from the first one's log. */
 void rig_load(struct group_rig *r, const struct group_rig *from);
 void rig_pass(struct group_rig *r, int32_t ms);
+
+/* The metadata: a topic comes, grows (made anew with more partitions), or goes; the shard is told.
+ */
+void rig_topic(struct group_rig *r, const char *name, uint32_t partitions);
+void rig_topic_gone(struct group_rig *r, const char *name);
 
 /* "range=abc,roundrobin=x": protocols with their metadata; NULL: "range=m". */
 struct rig_call *rig_join(struct group_rig *r, const char *group, const char *member,

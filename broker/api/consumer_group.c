@@ -1,0 +1,120 @@
+/* ConsumerGroupHeartbeat and ConsumerGroupDescribe (keys 68, 69): the consumer group protocol.
+ * Asked of the groups' coordinators; decided in broker/group.
+ *
+ * Served while the feature group.version is at 1 and group.coordinator.rebalance.protocols names
+ * consumer; otherwise refused with UNSUPPORTED_VERSION, which clients take for what it is. */
+#include "broker/api/api.h"
+#include "broker/api/group_ask.h"
+#include "broker/data_core.h"
+#include "proto/gen/consumer_group_describe.h"
+#include "proto/gen/consumer_group_heartbeat.h"
+
+/* read delete describe, configs both */
+#define OPERATIONS_GROUP 0x0d48
+
+static bool protocol_enabled(const struct flow *f)
+{
+    return f->core->config->group_protocol_consumer &&
+           image_feature(&f->core->image, "group.version") > 0;
+}
+
+/* ---- ConsumerGroupHeartbeat ------------------------------------------------------------------ */
+
+struct beating {
+    struct group_item item;
+    struct consumer_group_heartbeat_request request;
+    struct consumer_group_heartbeat_response response;
+};
+
+static void beat_answer(struct group_ask *a)
+{
+    struct beating *s = a->state;
+    FLOW_ANSWER(a->flow, &s->response, consumer_group_heartbeat_response);
+}
+
+void consumer_group_heartbeat_start(struct flow *f, struct wire_reader *body)
+{
+    struct beating *s = arena_array(&f->arena, 1, sizeof(*s));
+    if (s == NULL || consumer_group_heartbeat_request_decode(&s->request, body, f->api_version,
+                                                             &f->arena) != 0) {
+        flow_refuse(f, "malformed body");
+        return;
+    }
+    if (!protocol_enabled(f)) {
+        consumer_group_heartbeat_response_init(&s->response);
+        s->response.error_code = KE_UNSUPPORTED_VERSION;
+        FLOW_ANSWER(f, &s->response, consumer_group_heartbeat_response);
+        return;
+    }
+    struct group_ask *a = group_ask_make(f, beat_answer, s);
+    if (a == NULL)
+        return;
+    s->item.call.kind = GROUP_CONSUMER_HEARTBEAT;
+    s->item.call.request = &s->request;
+    s->item.call.response = &s->response;
+    group_ask_add(a, &s->item, s->request.group_id);
+    group_ask_run(a);
+}
+
+/* ---- ConsumerGroupDescribe ------------------------------------------------------------------- */
+
+struct described {
+    struct consumer_group_describe_request request;
+    struct consumer_group_describe_response response;
+    struct group_item *items;
+};
+
+static void describe_answer(struct group_ask *a)
+{
+    struct described *s = a->state;
+    for (int32_t i = 0; i < s->response.groups_count; i++) {
+        struct consumer_group_describe_response_described_group *g = &s->response.groups[i];
+        if (s->request.include_authorized_operations && g->error_code == KE_NONE)
+            g->authorized_operations = OPERATIONS_GROUP;
+    }
+    FLOW_ANSWER(a->flow, &s->response, consumer_group_describe_response);
+}
+
+static void describe_disabled(struct flow *f, struct described *s)
+{
+    for (int32_t i = 0; i < s->response.groups_count; i++) {
+        struct consumer_group_describe_response_described_group *g = &s->response.groups[i];
+        consumer_group_describe_response_described_group_init(g);
+        g->group_id = s->request.group_ids[i];
+        g->error_code = KE_UNSUPPORTED_VERSION;
+    }
+    FLOW_ANSWER(f, &s->response, consumer_group_describe_response);
+}
+
+void consumer_group_describe_start(struct flow *f, struct wire_reader *body)
+{
+    struct described *s = arena_array(&f->arena, 1, sizeof(*s));
+    if (s == NULL ||
+        consumer_group_describe_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+        flow_refuse(f, "malformed body");
+        return;
+    }
+    uint32_t count = (uint32_t)MAX(s->request.group_ids_count, 0);
+    consumer_group_describe_response_init(&s->response);
+    s->items = arena_array(&f->arena, count, sizeof(*s->items));
+    s->response.groups = arena_array(&f->arena, count, sizeof(*s->response.groups));
+    if (s->items == NULL || s->response.groups == NULL) {
+        flow_refuse(f, "no memory");
+        return;
+    }
+    s->response.groups_count = (int32_t)count;
+    if (!protocol_enabled(f)) {
+        describe_disabled(f, s);
+        return;
+    }
+    struct group_ask *a = group_ask_make(f, describe_answer, s);
+    if (a == NULL)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        s->items[i].call.kind = GROUP_CONSUMER_DESCRIBE;
+        s->items[i].call.request = &s->request.group_ids[i];
+        s->items[i].call.response = &s->response.groups[i];
+        group_ask_add(a, &s->items[i], s->request.group_ids[i]);
+    }
+    group_ask_run(a);
+}
