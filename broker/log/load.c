@@ -289,10 +289,11 @@ static int active_load(struct log *l)
     int error = segment_measure(l, s, &position, &s->behind, &l->end_offset);
     if (error == -ESTALE) {
         bool cut = false;
+        int64_t end = 0;
         trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
                    "%s/%s: the indexes of segment %" PRId64 " do not match it: made anew",
                    l->dir->path, l->folder, s->base);
-        error = segment_rebuild(l, s, &cut);
+        error = segment_rebuild(l, s, &cut, &end);
         position = s->size;
         if (error == 0)
             error = segment_measure(l, s, &position, &s->behind, &l->end_offset);

@@ -98,7 +98,7 @@ static int segment_restat(struct log *l, struct segment *s)
     return 0;
 }
 
-int segment_rebuild(struct log *l, struct segment *s, bool *cut)
+int segment_rebuild(struct log *l, struct segment *s, bool *cut, int64_t *end)
 {
     struct index_cursor none;
     struct index_writer *w = mem_alloc(l->core->mem, sizeof(*w));
@@ -126,6 +126,7 @@ int segment_rebuild(struct log *l, struct segment *s, bool *cut)
     if (error == 0 && scan.ended == SCAN_FAILED)
         error = scan.error;
     *cut = position < s->size;
+    *end = scan.next_offset;
     scan_end(&scan);
     if (error == 0)
         error = index_writer_flush(w);

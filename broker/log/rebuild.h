@@ -25,7 +25,8 @@ NODISCARD int index_writer_add(struct index_writer *w, uint32_t position, uint32
 NODISCARD int index_writer_flush(struct index_writer *w);
 
 /* Walks a whole segment, checks every batch, makes its indexes anew, and cuts the file behind the
- * last good batch. *cut: there was something to cut. Learns epochs on the way. 0 or -errno. */
-NODISCARD int segment_rebuild(struct log *l, struct segment *s, bool *cut);
+ * last good batch. *cut: there was something to cut. *end: the offset behind it. Learns epochs on
+ * the way. 0 or -errno. */
+NODISCARD int segment_rebuild(struct log *l, struct segment *s, bool *cut, int64_t *end);
 
 #endif

@@ -71,8 +71,8 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
         return 0; /* in segments, on the device, and perhaps compacted since */
     if (e->type == WAL_ABORTED)
         return replay_aborted(l, e, batch);
-    if (e->last_offset < l->start_offset && l->start_offset > l->segments[0]->base)
-        return 0; /* deleted since */
+    if (e->last_offset < l->start_offset && e->base_offset < l->segments[0]->base)
+        return 0; /* deleted since, and the segment with it */
     if (e->base_offset < l->segments[0]->base && l->replay == NULL) {
         if ((e->flags & WAL_FIRST_IN_SEGMENT) == 0 || l->cached)
             return 0; /* of a segment that was durable: removed since by retention */
@@ -125,9 +125,9 @@ static int log_recover_alone(struct log *l)
     }
     /* Aborted transactions of scanned segments are found anew: from before they began. */
     int error = log_load_producers(l, MIN(l->end_offset, l->aborted_from));
-    /* torc writes a snapshot before a WAL file with producers' batches goes; Kafka needs a scan. */
+    /* A snapshot is written before a WAL file with producers' batches goes; others need a scan. */
     int64_t known = MAX(l->snapshot_offset, l->start_offset);
-    if (error == 0 && (scanned || !d->had_wal) && known < l->end_offset)
+    if (error == 0 && (scanned || !d->had_wal || l->cached) && known < l->end_offset)
         error = replay_producers(l, known);
     return error;
 }

@@ -445,7 +445,7 @@ int replay_producers(struct log *l, int64_t from)
             continue;
         scan_begin(&scan, l, s, 0, s->written, SCAN_WHOLE);
         while (error == 0 && scan_next(&scan, &batch, &h))
-            if (h.magic == 2 && h.base_offset >= from)
+            if (h.magic == 2 && batch_last_offset(&h) >= from) /* a log may start inside one */
                 error = producer_learn(l, &h, batch, h.size);
         if (error == 0 && scan.ended == SCAN_FAILED)
             error = scan.error;
@@ -456,9 +456,17 @@ int replay_producers(struct log *l, int64_t from)
     return error;
 }
 
+/* Behind a segment that ends early nothing was promised either, and would leave a gap. In a
+ * compacted log gaps are ordinary. */
+static bool scan_ends_log(const struct log *l, uint32_t index, bool cut, int64_t end)
+{
+    bool gaps = (log_config(l)->cleanup_policy & CLEANUP_COMPACT) != 0;
+    return cut || (!gaps && index + 1 < l->segments_count && l->segments[index + 1]->base != end);
+}
+
 int replay_by_scan(struct log *l)
 {
-    int64_t from = MAX(l->recovery_point, l->start_offset);
+    int64_t from = MAX(l->recovery_point, l->start_offset), end = 0;
     bool cut = false;
     int error = epochs_read(l);
     if (error == -ENOENT || error == -EILSEQ)
@@ -467,14 +475,14 @@ int replay_by_scan(struct log *l)
         struct segment *s = l->segments[i];
         if (!s->created)
             continue;
-        error = segment_rebuild(l, s, &cut);
+        error = segment_rebuild(l, s, &cut, &end);
         if (error == 0)
             error = txn_index_truncate(l, s, s->base); /* made anew with the producers */
-        if (error == 0 && cut) {
+        if (error == 0 && scan_ends_log(l, i, cut, end)) {
             trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
-                       "%s/%s: segment %" PRId64 " ends at byte %" PRIu32
-                       ": what was behind is damaged and was not promised: cut",
-                       l->dir->path, l->folder, s->base, s->written);
+                       "%s/%s: cut at offset %" PRId64 ", byte %" PRIu32 " of segment %" PRId64
+                       ": what was behind is damaged and was not promised",
+                       l->dir->path, l->folder, end, s->written, s->base);
             error = segments_remove_from(l, i + 1);
         }
     }

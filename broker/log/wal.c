@@ -23,8 +23,9 @@
  *  4. A log with an unsettled entry in file serial s holds a serial <= s.
  *  5. The header block of a file leaves in the same write as its first group, so a file whose
  *     header is lost holds nothing that was acknowledged.
- *  6. A file is begun when nothing of the one before is in flight: damage at the end of a file
- *     that has a successor is rot, not a torn tail.
+ *  6. A file is begun when nothing of the one before is in flight, and goes on when its header is
+ *     on the device: damage at the end of a file that has a successor, and a newer group in a file
+ *     with an older header, are rot, not torn tails.
  *
  * Failure: a failed write or sync fails the directory, once, for good (dir_fail). No space for a
  * new file: the files that are there go on in turn; with one alone, appends wait (and then are
@@ -274,8 +275,10 @@ static void wal_close_group(struct wal *w)
 static struct wal_group *wal_open_group(struct wal *w, uint32_t need)
 {
     struct wal_group *g = w->open;
+    uint64_t largest = wal_file_bytes(w) - WAL_BLOCK; /* invariant 2 */
     if (g != NULL && g->entries > 0 &&
-        (uint64_t)g->start + g->used + need > g->chunk->block.capacity) {
+        ((uint64_t)g->start + g->used + need > g->chunk->block.capacity ||
+         wal_padded(g->used + need, WAL_BLOCK) > largest)) {
         wal_close_group(w);
         g = NULL;
     }
@@ -512,10 +515,13 @@ static uint64_t wal_write_limit(const struct wal *w)
  * file if it must; stalls if that is not free. */
 static bool wal_may_write(struct wal *w, uint32_t length)
 {
+    assert(length <= wal_file_bytes(w) - WAL_BLOCK);      /* invariant 2 */
     uint32_t writes_max = w->direct ? WAL_WRITES_MAX : 1; /* a sync is for one */
     if (w->writes_count >= writes_max)
         return false;
     if (w->writes_count > 0 && w->flying_bytes + length > WAL_FLYING_BYTES)
+        return false;
+    if (w->writes_count > 0 && w->writes[w->writes_head].rw.offset == 0) /* invariant 6 */
         return false;
     if (w->position + length > wal_file_bytes(w)) {
         if (w->writes_count > 0) /* invariant 6 */
