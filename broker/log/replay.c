@@ -5,7 +5,8 @@
  *              │                         │ on everything is written anew      │ the rest is cut
  *
  * Segments are written from memory without a sync, so after a power cut what is above F may be
- * anything; after a kill it is nearly always right, and comparing is cheaper than writing.
+ * anything. What is right is written once more where it stands, and only what is behind it shows
+ * the difference: equal bytes leave what follows in place.
  *
  * Comparing and writing go through windows of 64 KiB, direct-mapped by log, because the WAL holds
  * the batches of thousands of logs in the order they came.
@@ -117,7 +118,9 @@ static int window_drop(struct replays *rs, struct log *l)
     return error;
 }
 
-/* Are these bytes at this position of the file? */
+/* Are these bytes at this position of the file? Then they are written there once more all the same:
+ * when a sync has failed in the life before, the page cache shows what the device does not have,
+ * and only a write makes the next sync bring it there. */
 static int window_compare(struct replays *rs, struct log *l, struct segment *s, uint32_t position,
                           const uint8_t *bytes, uint32_t size, bool *equal)
 {
@@ -126,6 +129,9 @@ static int window_compare(struct replays *rs, struct log *l, struct segment *s, 
     *equal = error == 0 && (uint64_t)position + size <= s->written;
     while (size > 0 && *equal) {
         if (position < w->begin || position >= w->begin + w->filled) {
+            error = window_write(w);
+            if (error != 0)
+                return error;
             segment_use(s);
             int fd = segment_fd(l, s, FILE_LOG);
             int64_t got = fd < 0 ? fd : io_pread(l->core->io, fd, w->data, WINDOW_BYTES, position);
@@ -139,6 +145,7 @@ static int window_compare(struct replays *rs, struct log *l, struct segment *s, 
         }
         uint32_t part = MIN(size, w->begin + w->filled - position);
         *equal = memcmp(w->data + (position - w->begin), bytes, part) == 0;
+        w->dirty |= *equal;
         position += part;
         bytes += part;
         size -= part;
