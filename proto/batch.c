@@ -17,10 +17,11 @@
  *
  * Failure modes: bytes that are no batch are BATCH_MALFORMED; what that means (a client's fault, a
  * torn tail, rot) is the reader's to say. Formats v0 and v1 of old segments are told apart
- * (BATCH_OLD) and otherwise not understood. */
+ * (BATCH_OLD), their checksum is known, and otherwise they are not understood. */
 #include "proto/batch.h"
 
 #include <string.h>
+#include <zlib.h>
 
 #include "core/assert.h"
 #include "core/core.h"
@@ -155,6 +156,13 @@ static uint32_t crc_of(const uint8_t *batch, uint32_t size)
 bool batch_crc_matches(const uint8_t *batch, uint32_t size)
 {
     return crc_of(batch, size) == get32(const_bytes_of(batch)->crc);
+}
+
+bool batch_old_crc_matches(const uint8_t *message, uint32_t size)
+{
+    assert(size >= BATCH_OLD_SIZE_MIN);
+    uint32_t from = BATCH_PEEK_SIZE - 1; /* the magic */
+    return (uint32_t)crc32(0, message + from, size - from) == get32(message + BATCH_PREFIX_SIZE);
 }
 
 bool batch_copy(uint8_t *to, const uint8_t *batch, uint32_t size)

@@ -109,6 +109,8 @@ NODISCARD enum batch_peek batch_peek(const uint8_t *data, size_t size, struct ba
 void batch_decode_header(const uint8_t *batch, struct batch_header *header);
 /* Of a whole batch: does the checksum agree? */
 NODISCARD bool batch_crc_matches(const uint8_t *batch, uint32_t size);
+/* The same of a whole message of magic 0 or 1, whose checksum is a CRC-32. */
+NODISCARD bool batch_old_crc_matches(const uint8_t *message, uint32_t size);
 /* The same while copying it, one pass for both. */
 NODISCARD bool batch_copy(uint8_t *to, const uint8_t *batch, uint32_t size);
 

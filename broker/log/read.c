@@ -245,6 +245,11 @@ struct cold_walk {
     bool full; /* it ended because something did not fit or may not be seen */
 };
 
+static bool batch_sound(enum batch_peek peek, const uint8_t *batch, uint32_t size)
+{
+    return peek == BATCH_OLD ? batch_old_crc_matches(batch, size) : batch_crc_matches(batch, size);
+}
+
 /* What of the block answers the read. */
 static void cold_walk(const struct cold_read *k, uint32_t got, int64_t end, struct cold_walk *w)
 {
@@ -266,8 +271,7 @@ static void cold_walk(const struct cold_read *k, uint32_t got, int64_t end, stru
             bool fits = (uint64_t)w->size + h.size <= r->max_bytes ||
                         (w->size == 0 && r->whole_first_batch);
             w->full = last >= end || !fits;
-            w->corrupt = !w->full && (last < w->next_offset ||
-                                      (peek == BATCH_WHOLE && !batch_crc_matches(batch, h.size)));
+            w->corrupt = !w->full && (last < w->next_offset || !batch_sound(peek, batch, h.size));
             if (w->full || w->corrupt)
                 return;
             if (w->size == 0)

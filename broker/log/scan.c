@@ -71,7 +71,8 @@ static bool scan_good(const struct scan *s, const uint8_t *batch, enum batch_pee
                       const struct batch_header *h)
 {
     if (peek == BATCH_OLD)
-        return h->base_offset >= s->next_offset;
+        return h->base_offset >= s->next_offset &&
+               (s->how != SCAN_VERIFY || batch_old_crc_matches(batch, h->size));
     return h->last_offset_delta >= 0 && batch_last_offset(h) >= s->next_offset &&
            (s->how != SCAN_VERIFY || batch_crc_matches(batch, h->size));
 }

@@ -240,7 +240,11 @@ static int64_t model_read(struct model *m, struct model_log *l, int64_t offset, 
             cr_assert(h.base_offset <= offset && batch_last_offset(&h) >= offset);
             offset = batch_last_offset(&h) + 1;
         }
-        cr_assert_eq(it.stopped, BATCH_WHOLE);
+        cr_assert_eq(it.stopped, BATCH_WHOLE,
+                     "log %ld%s at %ld of [%ld,%ld), max %u: stopped %d, piece %u of %u",
+                     (long)(l - m->logs), l->config.write_caching ? " cached" : "", (long)offset,
+                     (long)log_start_offset(l->log), (long)log_end_offset(l->log), max_bytes,
+                     (int)it.stopped, i, r->pieces_count);
     }
     log_read_release(m->core, r);
     free(r);

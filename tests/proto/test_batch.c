@@ -101,6 +101,23 @@ Test(batch, is_malformed_by_length_or_magic_alone)
     }
 }
 
+Test(batch, knows_the_checksum_of_an_old_message)
+{
+    uint8_t message[] = {0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00,
+                         0x00, 0x19, 0x1c, 0xff, 0x7d, 0xfc, 0x01, 0x00, 0x00, 0x00,
+                         0x01, 0x8b, 0xcf, 0xe5, 0x68, 0x00, 0xff, 0xff, 0xff, 0xff,
+                         0x00, 0x00, 0x00, 0x03, 0x61, 0x62, 0x63}; /* offset 7, no key, "abc" */
+    struct batch_header h;
+    cr_assert_eq(batch_peek(message, sizeof(message), &h), BATCH_OLD);
+    cr_assert_eq(h.size, sizeof(message));
+    cr_assert(batch_old_crc_matches(message, h.size));
+    for (size_t i = 12; i < sizeof(message); i++) {
+        message[i] ^= 0x10;
+        cr_assert(!batch_old_crc_matches(message, h.size), "byte %zu", i);
+        message[i] ^= 0x10;
+    }
+}
+
 Test(batch, walks_whole_batches_and_says_why_it_stopped)
 {
     uint32_t one = forged(bytes, 1), two = forged(bytes + one, 2);
