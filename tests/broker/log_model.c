@@ -288,7 +288,7 @@ void model_work(struct model *m, uint32_t steps)
                              (int64_t)chance_between(&m->chance, (uint64_t)log_start_offset(l->log),
                                                      (uint64_t)log_high_watermark(l->log)),
                              (uint32_t)chance_between(&m->chance, 1, 200000));
-        else if (what < 87)
+        else if (what < 87 && !m->full)
             model_delete_some(m, l);
         else if (what < 88)
             log_core_retain_now(m->core);

@@ -53,6 +53,7 @@ struct model {
     struct model_log logs[MODEL_LOGS];
     struct model_append appends[64];
     uint32_t in_flight, dirs_failed, refused;
+    bool full; /* no DeleteRecords now: with one WAL file, and that full, it waits for space */
     uint64_t used_before;
     bool stopping;
     bool rot_traced;

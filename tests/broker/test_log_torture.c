@@ -111,7 +111,9 @@ static void filling(uint64_t seed)
         uint64_t total = 0, usable = 0;
         cr_assert_eq(io_space(m->rig.io, "/d0", &total, &usable), 0);
         sim_disk_capacity(m->rig.machine, total - usable + chance_below(&m->chance, 300000));
+        m->full = true;
         model_work(m, (uint32_t)chance_between(&m->chance, 300, 1500));
+        m->full = false;
         sim_disk_capacity(m->rig.machine, UINT64_MAX / 4);
         uint64_t until = io_now_ns(m->rig.io) + 5 * NS_PER_S;
         while (io_now_ns(m->rig.io) < until)
