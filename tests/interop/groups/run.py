@@ -18,8 +18,8 @@ from interop.groups.members import run_clients  # noqa: E402
 from interop.groups.talk import TALKS, Talk, ready  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-PARTS = ["talks"]
-TOPICS = {"plain": 3, "small": 1, "doomed": 1}
+PARTS = ["talks", "participants"]
+TOPICS = {"plain": 3, "small": 1, "doomed": 1, "marked": 1}
 READY_S, SHOWN = 30, 25
 
 
