@@ -3,6 +3,9 @@
 
 A step is a command. It ends with a line "# passed=N failed=N skipped=N" (tests/harness/report.py), or
 is one of meson's tests, whose programs are counted one by one. `tools/test --help` is the manual.
+
+Steps run in two lanes at once, each in the order of the list: those that compute, and those of real
+clients, which mostly wait, and share what they fetch from registries. What both need is built before.
 """
 import json
 import os
@@ -29,6 +32,11 @@ class Step:
     def __init__(self, name, what, command, needs=(), files=(), limit_s=300, env=None):
         self.name, self.what, self.command = name, what, command
         self.needs, self.files, self.limit_s, self.env = needs, files, limit_s, env or {}
+
+    def lane(self):
+        """0: before all others; 1: computes; 2: clients."""
+        group = self.name.split("/")[0]
+        return 0 if group == "build" else 2 if group in ("interop", "schema", "run") else 1
 
     def lacks(self):
         """Why it cannot run here, or None."""
@@ -161,42 +169,102 @@ def run_meson(folder, suite, *options):
 
 # ---- running -------------------------------------------------------------------------------------
 
-def show_progress(head, begin, ended):
-    """On a terminal, keep the running step's line alive."""
-    while not ended.wait(1):
-        print(f"\r{head} {time.monotonic() - begin:4.0f} s", end="", flush=True)
+class Board:
+    """What is shown: a line for each step that has ended and, on a terminal, what runs now."""
+
+    def __init__(self, steps):
+        self.lock, self.running, self.ended, self.count = threading.Lock(), {}, 0, len(steps)
+        self.tasks = set()  # process groups under way
+        self.width = max(len(s.name) for s in steps)
+        self.total, self.broken = [0, 0, 0], []
+        if TTY:
+            threading.Thread(target=self.keep_alive, daemon=True).start()
+
+    def keep_alive(self):
+        while True:
+            time.sleep(1)
+            with self.lock:
+                now = time.monotonic()
+                line = ", ".join(f"{n} {now - t:.0f} s" for n, t in self.running.items())
+                print(f"\r\033[K{line}", end="", flush=True)
+
+    def begin(self, step):
+        with self.lock:
+            self.running[step.name] = time.monotonic()
+
+    def end(self, step, counts, note, lines=()):
+        """counts: passed, failed, skipped. lines: what of the step's output is worth showing."""
+        with self.lock:
+            self.running.pop(step.name, None)
+            self.ended += 1
+            self.total = [a + b for a, b in zip(self.total, counts)]
+            if counts[1]:
+                self.broken.append(step.name)
+            head = "\r\033[K" if TTY else ""
+            print(f"{head}[{self.ended:2}/{self.count}] {step.name:{self.width}}  {note}")
+            print(*(f"        {line[:300]}" for line in lines), sep="\n", end="\n" if lines else "",
+                  flush=True)
 
 
-def run_step(step, head):
-    """Run a step; returns (passed, failed, skipped, seconds, the end of its output if it failed)."""
-    log = LOGS / (step.name.replace("/", "-") + ".log")
-    begin, ended = time.monotonic(), threading.Event()
-    if TTY:
-        threading.Thread(target=show_progress, args=(head, begin, ended), daemon=True).start()
+def kill_group(task):
+    """End a step's process and what it left behind."""
+    try:
+        os.killpg(task.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    task.wait()
+
+
+def wait_for(step, log, board):
+    """Run the step's command, output into log. Returns (exit status, what to say if it was late)."""
     with open(log, "wb") as out:
         task = subprocess.Popen(step.command, cwd=TOP, stdout=out, stderr=subprocess.STDOUT,
                                 stdin=subprocess.DEVNULL, start_new_session=True,
                                 env={**os.environ, "PYTHONUNBUFFERED": "1", **step.env})
         late = ""
+        board.tasks.add(task)
         try:
             task.wait(step.limit_s)
         except subprocess.TimeoutExpired:
             late = f"FAIL  {step.name}: not done after {step.limit_s} s"
-        finally:  # also what it left behind, and also when we are interrupted
-            try:
-                os.killpg(task.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            task.wait()
-            ended.set()
+        finally:
+            kill_group(task)
+            board.tasks.discard(task)
+    return task.returncode, late
+
+
+def run_step(step, board):
+    """Run a step, if this machine can, and tell the board."""
+    lack = step.lacks()
+    if lack:
+        forbidden = os.environ.get("CI") == "1"
+        board.end(step, (0, 1, 0) if forbidden else (0, 0, 1),
+                  f"{'FAILED' if forbidden else 'skipped'}: {lack}")
+        return
+    log = LOGS / (step.name.replace("/", "-") + ".log")
+    begin = time.monotonic()
+    board.begin(step)
+    status, late = wait_for(step, log, board)
     text = log.read_text(errors="replace")
     counts = SUMMARY.findall(text)
     passed, failed, skipped = map(int, counts[-1]) if counts else (0, 1, 0)
-    if late or (task.returncode != 0 and failed == 0):
+    if late or (status != 0 and failed == 0):
         failed += 1
-    lines = [line for line in text.splitlines() if line.startswith("FAIL")]
-    tail = [*lines[:20], late] if lines or late else text.splitlines()[-15:]
-    return passed, failed, skipped, time.monotonic() - begin, [t for t in tail if t], text
+    note = f"{passed:5} passed" + f", {failed} FAILED" * bool(failed)
+    note += f", {skipped} skipped" * bool(skipped) + f"  ({time.monotonic() - begin:.1f} s)"
+    lines = [line for line in text.splitlines() if line.startswith("skip  ")]
+    if failed:
+        wrong = [line for line in text.splitlines() if line.startswith("FAIL")][:20]
+        wrong += [late] if late else []
+        lines += wrong or [t for t in text.splitlines()[-15:] if t]
+    board.end(step, (passed, failed, skipped), note, lines)
+
+
+def run_lane(steps, board, stop):
+    for step in steps:
+        if stop and board.broken:
+            return
+        run_step(step, board)
 
 
 def select(words):
@@ -219,32 +287,19 @@ def main(words):
             print(f"{s.name:24} {s.what}" + (f" (skipped here: {s.lacks()})" if s.lacks() else ""))
         return 0
     LOGS.mkdir(parents=True, exist_ok=True)
-    total, begin, broken = [0, 0, 0], time.monotonic(), []
-    width = max(len(s.name) for s in steps)
-    for number, step in enumerate(steps, 1):
-        head = f"[{number:2}/{len(steps)}] {step.name:{width}}"
-        print(head, end="", flush=True)
-        lack = step.lacks()
-        if lack:
-            forbidden = os.environ.get("CI") == "1"
-            total[1 if forbidden else 2] += 1
-            print(f"  {'FAILED' if forbidden else 'skipped'}: {lack}", flush=True)
-            if forbidden:
-                broken.append(step.name)
-            continue
-        passed, failed, skipped, seconds, tail, text = run_step(step, head)
-        total = [total[0] + passed, total[1] + failed, total[2] + skipped]
-        note = f"{passed:5} passed" + f", {failed} FAILED" * bool(failed)
-        note += f", {skipped} skipped" * bool(skipped)
-        print(f"{chr(13) + head if TTY else ''}  {note}  ({seconds:.1f} s)", flush=True)
-        for line in text.splitlines():
-            if line.startswith("skip  "):
-                print(f"        {line}")
-        if failed:
-            broken.append(step.name)
-            print(*(f"        {line[:300]}" for line in tail), sep="\n", flush=True)
-            if stop:
-                break
+    begin, board = time.monotonic(), Board(steps)
+    lanes = [[s for s in steps if s.lane() == n] for n in range(3)]
+    run_lane(lanes[0], board, stop)
+    side = threading.Thread(target=run_lane, args=(lanes[1], board, stop), daemon=True)
+    side.start()
+    try:
+        run_lane(lanes[2], board, stop)
+        side.join()
+    except KeyboardInterrupt:
+        for task in list(board.tasks):
+            kill_group(task)
+        raise
+    total, broken = board.total, board.broken
     print(f"\n{time.monotonic() - begin:.0f} s; the output of each step is in build/test-logs/")
     if broken:
         print(f"failed: {' '.join(broken)}; again: ./tools/test {' '.join(broken)}")

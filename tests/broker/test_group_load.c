@@ -278,7 +278,7 @@ Test(group_load, records_that_are_not_understood_are_passed_over)
     cr_assert(replay_bytes(&r, "", 0, "x", 1));
     cr_assert(replay_bytes(&r, "\0", 1, "x", 1));
     cr_assert(replay_bytes(&r, "\0\3\0\1g", 5, "x", 1));
-    cr_assert(replay_bytes(&r, "\0\x0b\0\1g", 5, "\0\0", 2)); /* another kind of group */
+    cr_assert(replay_bytes(&r, "\0\x0b\0\1g", 5, "\0\0", 2));   /* another kind of group */
     cr_assert(replay_bytes(&r, "\0\2\0\1g", 5, "\0\x63zz", 4)); /* a later version */
     cr_assert(replay_bytes(&r, "\0\2\0\1g", 5, "\0\3\0\1", 4)); /* cut short */
     cr_assert(replay_bytes(&r, "\0\1\0\1g\0\1t", 8, NULL, 0));
