@@ -809,6 +809,7 @@ static bool reach(struct pattern *p, uint32_t from, struct wire_string s, int32_
                   uint32_t *list, uint32_t *count)
 {
     uint32_t depth = 0;
+    bool matched = false;
     p->stack[depth++] = from;
     while (depth > 0) {
         uint32_t i = p->stack[--depth];
@@ -822,7 +823,8 @@ static bool reach(struct pattern *p, uint32_t from, struct wire_string s, int32_
             list[(*count)++] = i;
             break;
         case MATCH:
-            return true;
+            matched = true; /* the other ways may lead further */
+            break;
         case JUMP:
             p->stack[depth++] = i + (uint32_t)step->x;
             break;
@@ -835,7 +837,7 @@ static bool reach(struct pattern *p, uint32_t from, struct wire_string s, int32_
                 p->stack[depth++] = i + 1;
         }
     }
-    return false;
+    return matched;
 }
 
 bool pattern_matches(struct pattern *p, struct wire_string name)
