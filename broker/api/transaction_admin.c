@@ -3,6 +3,7 @@
 #include "broker/api/api.h"
 #include "broker/api/group_ask.h"
 #include "broker/data_core.h"
+#include "broker/group/pattern.h"
 #include "proto/gen/describe_transactions.h"
 #include "proto/gen/list_transactions.h"
 
@@ -54,6 +55,8 @@ void describe_transactions_start(struct flow *f, struct wire_reader *body)
 
 struct list_of_core {
     struct group_item item;
+    struct txn_list list;
+    struct pattern pattern; /* its own: matching changes it */
     struct list_transactions_response response;
 };
 
@@ -114,16 +117,30 @@ static void list_answer(struct group_ask *a)
     FLOW_ANSWER(a->flow, out, list_transactions_response);
 }
 
+static bool list_matches(void *pattern, struct wire_string id)
+{
+    return pattern_matches(pattern, id);
+}
+
+/* false: the pattern is none. */
+static bool list_prepare(struct flow *f, const struct listing *s, struct list_of_core *c)
+{
+    struct wire_string text = s->request.transactional_id_pattern;
+    const char *why;
+    c->list.filters = &s->request;
+    if (text.size <= 0)
+        return true;
+    c->list.matches = list_matches;
+    c->list.pattern = &c->pattern;
+    return pattern_compile(&c->pattern, &f->arena, text, &why);
+}
+
 void list_transactions_start(struct flow *f, struct wire_reader *body)
 {
     struct listing *s = arena_array(&f->arena, 1, sizeof(*s));
     if (s == NULL ||
         list_transactions_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
         flow_refuse(f, "malformed body");
-        return;
-    }
-    if (s->request.transactional_id_pattern.size > 0) { /* no pattern is understood */
-        list_refuse(f, s, KE_INVALID_REGULAR_EXPRESSION);
         return;
     }
     struct group_ask *a = group_ask_make(f, list_answer, s);
@@ -139,9 +156,13 @@ void list_transactions_start(struct flow *f, struct wire_reader *body)
         list_transactions_response_init(&c->response);
         c->item.of_txn = true;
         c->item.txn.item.kind = TXN_LIST;
-        c->item.txn.request = &s->request;
+        c->item.txn.request = &c->list;
         c->item.txn.response = &c->response;
         c->item.txn.spare_id = -1;
+        if (!list_prepare(f, s, c)) {
+            list_refuse(f, s, KE_INVALID_REGULAR_EXPRESSION);
+            return;
+        }
         group_ask_add_core(a, &c->item, (struct core_id){i});
     }
     group_ask_run(a);

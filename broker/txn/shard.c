@@ -206,8 +206,9 @@ static void shard_describe(struct txn_shard *s, struct txn_call *call)
     txn_call_done(s, call);
 }
 
-static bool list_wants(const struct txn *t, const struct list_transactions_request *q)
+static bool list_wants(const struct txn *t, const struct txn_list *list)
 {
+    const struct list_transactions_request *q = list->filters;
     bool wanted = q->producer_id_filters_count == 0;
     for (int32_t i = 0; i < q->producer_id_filters_count && !wanted; i++)
         wanted = q->producer_id_filters[i] == t->now.producer_id;
@@ -219,7 +220,9 @@ static bool list_wants(const struct txn *t, const struct list_transactions_reque
                                    wire_string_of(txn_state_name(t->now.state.now)));
     if (!wanted)
         return false;
-    return q->duration_filter < 0 || *t->shard->wall_ms - t->now.start_ms > q->duration_filter;
+    if (q->duration_filter >= 0 && *t->shard->wall_ms - t->now.start_ms <= q->duration_filter)
+        return false;
+    return list->matches == NULL || list->matches(list->pattern, txn_id(t));
 }
 
 /* There is room up to the next power of two. */
@@ -240,7 +243,7 @@ static bool list_grow(struct txn_call *call, struct list_transactions_response *
 
 static void shard_list(struct txn_shard *s, struct txn_call *call)
 {
-    const struct list_transactions_request *q = call->request;
+    const struct txn_list *q = call->request;
     struct list_transactions_response *r = call->response;
     LIST_EACH(l, &s->all)
     {

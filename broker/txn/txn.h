@@ -52,7 +52,7 @@ enum txn_kind {
     TXN_ADD,      /* struct txn_add, which holds its answer */
     TXN_END,      /* end_txn */
     TXN_DESCRIBE, /* wire_string -> describe_transactions_response_transaction_state */
-    TXN_LIST,     /* list_transactions; what is found is added to the response */
+    TXN_LIST,     /* struct txn_list; what is found is added to the response */
     TXN_ENDING,   /* no call: a struct txn whose markers are to be written */
     TXN_KINDS
 };
@@ -96,6 +96,14 @@ struct txn_add {
     bool verify_only;      /* are they in it? Else they shall be */
     struct txn_ask_partition *partitions;
     uint32_t partitions_count;
+};
+
+struct list_transactions_request;
+
+struct txn_list {
+    const struct list_transactions_request *filters;       /* but for the pattern */
+    bool (*matches)(void *pattern, struct wire_string id); /* NULL: every id does */
+    void *pattern;
 };
 
 /* What is wrong with a call whatever the transactions are; KE_NONE: ask the shard. */

@@ -270,6 +270,12 @@ Test(txn_load, a_transaction_is_described_with_its_partitions)
     rig_end(&r);
 }
 
+static bool is_b(void *pattern, struct wire_string id)
+{
+    (void)pattern;
+    return wire_string_equal(id, wire_string_of("b"));
+}
+
 Test(txn_load, filters_choose_what_is_listed)
 {
     static struct txn_rig r;
@@ -278,27 +284,32 @@ Test(txn_load, filters_choose_what_is_listed)
     cr_assert_eq(rig_add(&r, "b", b.id, b.epoch, 0, 2), KE_NONE);
     rig_pass(&r, 5000);
     struct list_transactions_request q;
+    struct txn_list list = {.filters = &q};
     list_transactions_request_init(&q);
-    cr_expect_eq(rig_list(&r, &q)->transaction_states_count, 2);
+    cr_expect_eq(rig_list(&r, &list)->transaction_states_count, 2);
     struct wire_string state = wire_string_of("Ongoing");
     q.state_filters = &state;
     q.state_filters_count = 1;
-    cr_assert_eq(rig_list(&r, &q)->transaction_states_count, 1);
-    cr_expect_eq(rig_list(&r, &q)->transaction_states[0].producer_id, b.id);
+    cr_assert_eq(rig_list(&r, &list)->transaction_states_count, 1);
+    cr_expect_eq(rig_list(&r, &list)->transaction_states[0].producer_id, b.id);
     q.duration_filter = 4999;
-    cr_expect_eq(rig_list(&r, &q)->transaction_states_count, 1);
+    cr_expect_eq(rig_list(&r, &list)->transaction_states_count, 1);
     q.duration_filter = 5000;
-    cr_expect_eq(rig_list(&r, &q)->transaction_states_count, 0);
+    cr_expect_eq(rig_list(&r, &list)->transaction_states_count, 0);
     q.duration_filter = -1;
     q.state_filters_count = 0;
     q.producer_id_filters = &a.id;
     q.producer_id_filters_count = 1;
-    cr_assert_eq(rig_list(&r, &q)->transaction_states_count, 1);
-    cr_expect_eq(rig_list(&r, &q)->transaction_states[0].producer_id, a.id);
+    cr_assert_eq(rig_list(&r, &list)->transaction_states_count, 1);
+    cr_expect_eq(rig_list(&r, &list)->transaction_states[0].producer_id, a.id);
     state = wire_string_of("ongoing");
     q.producer_id_filters_count = 0;
     q.state_filters_count = 1;
-    cr_expect_eq(rig_list(&r, &q)->transaction_states_count, 0);
+    cr_expect_eq(rig_list(&r, &list)->transaction_states_count, 0);
+    q.state_filters_count = 0;
+    list.matches = is_b;
+    cr_assert_eq(rig_list(&r, &list)->transaction_states_count, 1);
+    cr_expect_eq(rig_list(&r, &list)->transaction_states[0].producer_id, b.id);
     cr_expect_not(txn_state_known(state));
     cr_expect(txn_state_known(wire_string_of("PrepareEpochFence")));
     rig_end(&r);

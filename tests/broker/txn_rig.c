@@ -241,8 +241,7 @@ struct describe_transactions_response_transaction_state *rig_describe(struct txn
     return a;
 }
 
-struct list_transactions_response *rig_list(struct txn_rig *r,
-                                            const struct list_transactions_request *q)
+struct list_transactions_response *rig_list(struct txn_rig *r, const struct txn_list *q)
 {
     struct list_transactions_response *a = arena_array(&r->arena, 1, sizeof(*a));
     list_transactions_response_init(a);

@@ -61,8 +61,7 @@ struct rig_answer rig_finish(struct txn_rig *r, const char *id, int64_t producer
 void rig_mark(struct txn_rig *r, const char *id);
 struct describe_transactions_response_transaction_state *rig_describe(struct txn_rig *r,
                                                                       const char *id);
-struct list_transactions_response *rig_list(struct txn_rig *r,
-                                            const struct list_transactions_request *q);
+struct list_transactions_response *rig_list(struct txn_rig *r, const struct txn_list *q);
 /* NULL: the shard does not know the id. */
 struct txn *rig_find(struct txn_rig *r, const char *id);
 enum txn_state rig_state(struct txn_rig *r, const char *id);

@@ -322,6 +322,8 @@ def prepare(address):
 CALLS = [
     ("the version", ""),
     ("list", "list"),
+    ("list by pattern", "list --transactional-id-pattern o.*"),
+    ("list by no pattern", "list --transactional-id-pattern ["),
     ("list by duration", "list --duration-filter 3600000"),
     ("describe an open one", "describe --transactional-id open"),
     ("describe an empty one", "describe --transactional-id empty"),
