@@ -1,6 +1,7 @@
 /* The assignors for members that subscribe to the same topics, and range for all.
  *
- *   uniform   quota = partitions / members, the first (partitions mod members) get one more
+ *   uniform   quota = partitions / members; (partitions mod members) of them get one more, those
+ *             first that have one more
  *             1. who has more than its quota gives up the last of what it has
  *             2. what nobody has, then what was given up, fills those below their quota
  *   range     for each topic on its own, members by name (static ones first):
@@ -124,6 +125,7 @@ struct uniform {
     uint32_t *quota;            /* by member: what it may still get */
     struct free_part *unowned;
     uint64_t unowned_count, total;
+    uint32_t least, more; /* what everybody gets; how many get one more */
 };
 
 static bool uniform_init(struct uniform *u, struct assignor_input *in)
@@ -180,6 +182,8 @@ static bool uniform_trim(struct uniform *u)
     }
     for (uint32_t i = 0; i < in->members_count; i++) {
         uint32_t m = u->members[i];
+        bool extra = u->more > 0;
+        u->quota[m] = u->least + extra;
         for (uint32_t k = starts[m]; k < ends[m]; k++) {
             if (u->quota[m] > 0) {
                 u->quota[m]--;
@@ -188,6 +192,12 @@ static bool uniform_trim(struct uniform *u)
             in->topics[held[k].topic].owners[held[k].partition] = ASSIGNOR_NOBODY;
             u->unowned[u->unowned_count++] = held[k];
         }
+        /* Who does not need the extra one leaves it to those that have more already. */
+        if (u->quota[m] > 0 && extra && in->members_count - i > u->more) {
+            u->quota[m]--;
+            extra = false;
+        }
+        u->more -= extra;
     }
     return true;
 }
@@ -212,9 +222,8 @@ bool assign_uniform(struct assignor_input *in)
         return false;
     if (!in->alike)
         return assign_uneven(in, u.members);
-    uint64_t least = u.total / in->members_count, more = u.total % in->members_count;
-    for (uint32_t i = 0; i < in->members_count; i++)
-        u.quota[u.members[i]] = (uint32_t)least + (i < more);
+    u.least = (uint32_t)(u.total / in->members_count);
+    u.more = (uint32_t)(u.total % in->members_count);
     uniform_collect(&u);
     if (!uniform_trim(&u))
         return false;

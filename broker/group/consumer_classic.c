@@ -94,8 +94,7 @@ static bool join_told(struct joining *j, struct consumer_group_member_metadata_v
     struct arena *arena = &j->cg->group->shard->update.arena;
     struct consumer_group_member_metadata_value_classic_member_metadata *m =
         arena_array(arena, 1, sizeof(*m));
-    consumer_group_member_metadata_value_init(v);
-    v->server_assignor = wire_string_of(NULL);
+    consumer_told_nothing(v);
     if (m == NULL || (j->c != NULL && !consumer_told(j->c, arena, v)))
         return false;
     if (r->group_instance_id.size >= 0)
@@ -217,11 +216,19 @@ static void join_downgrades(struct joining *j)
     call_answered(s, j->call);
 }
 
+/* Unlike a classic group it does not say to whom. */
+static void join_refused(struct group_shard *s, struct group_call *call, enum kafka_error error,
+                         struct wire_string id)
+{
+    call_refused(s, call, error);
+    ((struct join_group_response *)call->response)->member_id = id;
+}
+
 static bool join_names(struct joining *j)
 {
     j->id = j->request->member_id;
     if (j->id.size == 0)
-        j->id = make_uuid_text(j->cg->group->shard, j->call->arena);
+        j->id = make_member_name(j->cg->group->shard, j->call->arena);
     return j->id.size > 0;
 }
 
@@ -239,9 +246,8 @@ void consumers_join(struct group *g, struct group_call *call)
         !classic_subscription(&s->update.arena, r->protocols[0].metadata, &j.sub))
         error = KE_INCONSISTENT_GROUP_PROTOCOL;
     if (error != KE_NONE || asks_id) {
-        call_refused(s, call, asks_id ? KE_MEMBER_ID_REQUIRED : error);
-        if (asks_id)
-            ((struct join_group_response *)call->response)->member_id = j.id;
+        join_refused(s, call, asks_id ? KE_MEMBER_ID_REQUIRED : error,
+                     asks_id ? j.id : wire_string_of(""));
         return;
     }
     error = join_member(&j);
@@ -259,7 +265,7 @@ void consumers_join(struct group *g, struct group_call *call)
     }
     if (j.c != NULL)
         consumer_beat(j.c);
-    call_refused(s, call, error);
+    join_refused(s, call, error, wire_string_of(""));
 }
 
 /* ---- sync and heartbeat ---------------------------------------------------------------------- */

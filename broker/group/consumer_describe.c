@@ -82,13 +82,12 @@ enum kafka_error consumer_check(const struct broker_config *config, struct group
 
 void consumer_refuse(struct group_call *call, enum kafka_error error)
 {
-    struct wire_string why =
-        wire_string_of(call->why != NULL ? call->why : kafka_error_message(error));
     if (call->kind == GROUP_CONSUMER_HEARTBEAT) {
         struct consumer_group_heartbeat_response *r = call->response;
         consumer_group_heartbeat_response_init(r);
         r->error_code = (int16_t)error;
-        r->error_message = why;
+        r->error_message =
+            wire_string_of(call->why != NULL ? call->why : kafka_error_message(error));
         return;
     }
     struct consumer_group_describe_response_described_group *r = call->response;
@@ -96,7 +95,7 @@ void consumer_refuse(struct group_call *call, enum kafka_error error)
     consumer_group_describe_response_described_group_init(r);
     r->group_id = *(const struct wire_string *)call->request;
     r->error_code = (int16_t)error;
-    r->error_message = why;
+    r->error_message = wire_string_of(call->why);
 }
 
 /* ---- describe -------------------------------------------------------------------------------- */
@@ -143,7 +142,18 @@ static void describe_member(struct group_shard *s, struct group_call *call,
     for (uint32_t i = 0; out->subscribed_topic_names != NULL && i < c->topics.count; i++)
         out->subscribed_topic_names[out->subscribed_topic_names_count++] =
             call_string(call, c->topics.list[i]);
-    describe_parts(s, call, &c->assigned, &out->assignment);
+    struct part_set has = {.list = arena_array(call->arena, c->assigned.count + c->revoking.count,
+                                               sizeof(struct part))};
+    if (has.list == NULL)
+        return; /* call_answered sees that the arena is full */
+    if (c->assigned.count > 0)
+        memcpy(has.list, c->assigned.list, c->assigned.count * sizeof(struct part));
+    if (c->revoking.count > 0)
+        memcpy(has.list + c->assigned.count, c->revoking.list,
+               c->revoking.count * sizeof(struct part));
+    has.count = c->assigned.count + c->revoking.count;
+    part_set_order(&has);
+    describe_parts(s, call, &has, &out->assignment); /* what it gives up, it has still */
     describe_parts(s, call, &c->target, &out->target_assignment);
 }
 

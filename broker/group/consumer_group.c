@@ -644,6 +644,13 @@ bool consumer_apply_rename(struct consumer *c, struct wire_string id)
 
 /* ---- what its record says -------------------------------------------------------------------- */
 
+void consumer_told_nothing(struct consumer_group_member_metadata_value *v)
+{
+    consumer_group_member_metadata_value_init(v);
+    v->instance_id = v->rack_id = v->server_assignor = WIRE_NULL_STRING;
+    v->subscribed_topic_regex = wire_string_of("");
+}
+
 bool consumer_told(const struct consumer *c, struct arena *arena,
                    struct consumer_group_member_metadata_value *v)
 {
@@ -768,6 +775,7 @@ struct consumer_group *consumers_make(struct group *g)
     if (cg == NULL)
         return NULL;
     cg->group = g;
+    cg->epoch = 1; /* and the target's is 0: even a group without topics gets a target */
     list_init(&cg->members);
     list_init(&cg->topics);
     list_init(&cg->patterns);

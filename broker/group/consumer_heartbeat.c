@@ -324,7 +324,7 @@ static bool told_anew(struct beat *b, const struct consumer *c,
                       struct consumer_group_member_metadata_value *v)
 {
     const struct consumer_group_heartbeat_request *r = b->request;
-    consumer_group_member_metadata_value_init(v);
+    consumer_told_nothing(v);
     if (c != NULL && !consumer_told(c, &b->s->update.arena, v))
         return false;
     if (r->instance_id.size >= 0)
@@ -509,6 +509,7 @@ static void beat_goes_on(struct beat *b)
 {
     struct consumer *c = NULL;
     struct part_set before = {0};
+    bool made = b->g == NULL;
     if (!beat_group(b)) {
         beat_refused(b);
     } else {
@@ -520,9 +521,7 @@ static void beat_goes_on(struct beat *b)
         else
             beat_refused(b);
     }
-    if (b->g != NULL && (b->g->consumers == NULL || b->g->consumers->epoch == 0) &&
-        b->s->update.records_count == 0 && b->g->topics_by_name.count == 0 &&
-        (b->g->consumers == NULL || b->g->consumers->count == 0) && group_is(b->g, GROUP_EMPTY))
+    if (made && b->g != NULL && b->s->update.records_count == 0)
         shard_remove(b->g); /* nothing was put: no group came to be */
 }
 
@@ -565,7 +564,7 @@ static bool beat_name(struct beat *b)
     b->member_id = b->request->member_id;
     if (b->member_id.size > 0)
         return true;
-    b->member_id = make_uuid_text(b->s, b->call->arena);
+    b->member_id = make_member_name(b->s, b->call->arena);
     b->error = KE_COORDINATOR_NOT_AVAILABLE;
     return b->member_id.size > 0;
 }

@@ -143,6 +143,8 @@ struct consumer_pattern *consumers_pattern(const struct consumer_group *cg,
                                            struct wire_string text);
 /* The assignor most members ask for, or the broker's first. */
 struct wire_string consumers_assignor(const struct consumer_group *cg);
+/* What the record of a member that has said nothing says. */
+void consumer_told_nothing(struct consumer_group_member_metadata_value *v);
 /* What a member's record says of it, as views. false: no memory. */
 NODISCARD bool consumer_told(const struct consumer *c, struct arena *arena,
                              struct consumer_group_member_metadata_value *v);

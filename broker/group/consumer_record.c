@@ -443,7 +443,7 @@ static bool replay_member(struct consumer_group *cg, int16_t kind, struct wire_s
         return consumer_apply(cg, id, &v);
     }
     if (c == NULL && id.size > 0) {
-        consumer_group_member_metadata_value_init(&v);
+        consumer_told_nothing(&v);
         if (!consumer_apply(cg, id, &v))
             return false;
         c = consumer_find(cg, id);

@@ -173,15 +173,13 @@ static bool moved_make(struct group *g, const struct group_member *m, struct mov
         !classic_assignment(arena, m->assignment, &has))
         return false;
     to->id = keep_text(arena, m->id);
-    consumer_group_member_metadata_value_init(&to->told);
+    consumer_told_nothing(&to->told);
     to->told.instance_id = keep_text(arena, m->instance_id);
     to->told.rack_id = sub.rack_id.size > 0 ? sub.rack_id : wire_string_of(NULL);
     to->told.client_id =
         keep_text(arena, m->client_id.size >= 0 ? m->client_id : wire_string_of(""));
     to->told.client_host =
         keep_text(arena, m->client_host.size >= 0 ? m->client_host : wire_string_of(""));
-    to->told.subscribed_topic_regex = wire_string_of("");
-    to->told.server_assignor = wire_string_of(NULL);
     to->told.rebalance_timeout_ms = m->rebalance_timeout_ms;
     to->told.subscribed_topic_names_count = sub.topics_count;
     to->told.subscribed_topic_names =
@@ -296,7 +294,8 @@ struct wire_bytes assignment_bytes(struct group_shard *s, const struct part_set 
     struct wire_reader r;
     uint32_t topics = 0;
     wire_reader_init(&r, metadata.data, (size_t)MAX(metadata.size, 0));
-    int16_t version = MIN(MAX(wire_get_int16(&r), 0), CONSUMER_PROTOCOL_ASSIGNMENT_VERSION_MAX);
+    int16_t version = wire_get_int16(&r);
+    version = MIN(MAX(version, 0), CONSUMER_PROTOCOL_ASSIGNMENT_VERSION_MAX);
     consumer_protocol_assignment_init(&a);
     for (uint32_t i = 0; i < set->count; i += part_set_run(set, i))
         topics++;

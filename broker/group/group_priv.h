@@ -119,6 +119,8 @@ uint32_t utf16_length(struct wire_string s);
 
 /* A random UUID in Java's spelling; null: no memory. */
 struct wire_string make_uuid_text(struct group_shard *s, struct arena *arena);
+/* The same as Kafka spells its own ids: of members of consumer groups. */
+struct wire_string make_member_name(struct group_shard *s, struct arena *arena);
 
 /* ---- shard.c ---- */
 struct group *shard_find(const struct group_shard *s, struct wire_string id);

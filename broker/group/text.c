@@ -24,7 +24,7 @@
 
 #include <stdio.h>
 
-#define UUID_TEXT 36
+#define JAVA_UUID_TEXT 36
 
 /* ---- owned ----------------------------------------------------------------------------------- */
 
@@ -65,18 +65,40 @@ void disown_string(struct mem *mem, struct wire_string *s)
     *s = WIRE_NULL_STRING;
 }
 
-struct wire_string make_uuid_text(struct group_shard *s, struct arena *arena)
+/* A random UUID, version 4. */
+static struct uuid random_uuid(struct group_shard *s)
 {
     uint64_t high = s->random(s->context), low = s->random(s->context);
-    high = (high & ~0xf000ull) | 0x4000;      /* version 4 */
+    struct uuid id;
+    high = (high & ~0xf000ull) | 0x4000;
     low = (low & ~(3ull << 62)) | 1ull << 63; /* variant 1 */
-    char *text = arena_alloc(arena, UUID_TEXT + 1);
+    for (int i = 0; i < 8; i++) {
+        id.bytes[i] = (uint8_t)(high >> (56 - 8 * i));
+        id.bytes[8 + i] = (uint8_t)(low >> (56 - 8 * i));
+    }
+    return id;
+}
+
+struct wire_string make_uuid_text(struct group_shard *s, struct arena *arena)
+{
+    struct uuid id = random_uuid(s);
+    char *text = arena_alloc(arena, JAVA_UUID_TEXT + 1);
+    int size = 0;
     if (text == NULL)
         return WIRE_NULL_STRING;
-    (void)snprintf(text, UUID_TEXT + 1, "%08x-%04x-%04x-%04x-%012llx", (uint32_t)(high >> 32),
-                   (uint32_t)(high >> 16) & 0xffff, (uint32_t)high & 0xffff, (uint32_t)(low >> 48),
-                   (unsigned long long)(low & 0xffffffffffffull));
-    return (struct wire_string){text, UUID_TEXT};
+    for (int i = 0; i < 16; i++)
+        size += snprintf(text + size, (size_t)(JAVA_UUID_TEXT + 1 - size),
+                         i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", id.bytes[i]);
+    assert(size == JAVA_UUID_TEXT);
+    return (struct wire_string){text, JAVA_UUID_TEXT};
+}
+
+struct wire_string make_member_name(struct group_shard *s, struct arena *arena)
+{
+    char *text = arena_alloc(arena, UUID_TEXT_SIZE);
+    if (text == NULL)
+        return WIRE_NULL_STRING;
+    return wire_string_of(uuid_text(random_uuid(s), text));
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */

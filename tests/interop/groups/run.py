@@ -18,8 +18,8 @@ from interop.groups.members import run_clients  # noqa: E402
 from interop.groups.talk import TALKS, Talk, ready  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-PARTS = ["talks", "participants"]
-TOPICS = {"plain": 3, "small": 1, "doomed": 1, "marked": 1}
+PARTS = ["talks", "participants", "consumers"]
+TOPICS = {"plain": 3, "small": 1, "doomed": 1, "marked": 1, "wide": 7}
 READY_S, SHOWN = 30, 25
 
 
@@ -87,7 +87,7 @@ def compare(report, name, kafka, other, allowed):
 
 
 def talks(report, place, kind, wanted):
-    settings = {"log.retention.ms": -1}
+    settings = {"log.retention.ms": -1, "group.consumer.assignment.interval.ms": 0}
     sides = [Side(place.broker(k, n, settings=settings).start(), wanted)
              for k, n in (("kafka", "oracle"), (kind, "other"))]
     threads = [threading.Thread(target=s.run) for s in sides]

@@ -14,6 +14,7 @@ from harness.wire import Client
 
 TALKS = []
 MEMBER = re.compile(r"([\w.]*-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+MADE = re.compile(r"[\w-]{22}")  # a member id that a broker has made for a consumer group
 LOADING = (14, 15, 16)  # loading, not available, not coordinator: a fresh topic is being made
 PRODUCER_IDS = ("producer_id", "ongoing_txn_producer_id", "v3_and_below_producer_id",
                 "producer_id_filters")
@@ -64,6 +65,8 @@ class Talk:
             return [self.batch(b) for b in read_batches(value or b"")]
         if isinstance(value, bytes):
             return self.text(str(value))
+        if name == "member_id" and isinstance(value, str) and MADE.fullmatch(value):
+            return self.members.setdefault(value, f"<{len(self.members) + 1}>")
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, bool) or value is None:
@@ -95,12 +98,14 @@ class Talk:
             if answer.get(key) and (by is None or by in answer[key][0]):
                 answer[key].sort(key=lambda g: str(self.even(g[by], by) if by else g))
         for key, value in answer.items():
-            if key in ("groups", "topics", "partitions") and isinstance(value, list):
+            if key in ("groups", "topics", "partitions", "members") and isinstance(value, list):
                 for inner in value:
                     if isinstance(inner, dict):
                         self.order(inner)
             if key in ("topics", "topic_partitions") and value and isinstance(value, list):
                 value.sort(key=lambda t: self.text(str(t)))
+            if key == "subscribed_topic_names" and value:
+                value.sort()
             if key in ("partitions", "partition_indexes") and value and isinstance(value, list):
                 value.sort(key=lambda p: p.get("partition_index", p.get("partition")) if isinstance(
                     p, dict) else p)
@@ -112,7 +117,7 @@ class Talk:
             self.order(answer)
             for holder in [answer, *[g for g in answer.get("groups", []) if "members" in g]]:
                 if api != "LeaveGroup" and "members" in holder:
-                    holder["members"].sort(key=lambda m: self.text(m["member_id"]))
+                    holder["members"].sort(key=lambda m: self.even(m["member_id"], "member_id"))
             if answer.get("error_code") and "error_message" in answer:
                 answer["error_message"] = bool(answer["error_message"])
         said = self.even(values)
