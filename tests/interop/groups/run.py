@@ -18,8 +18,9 @@ from interop.groups.members import run_clients  # noqa: E402
 from interop.groups.talk import TALKS, Talk, ready  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-PARTS = ["talks", "participants", "consumers"]
-TOPICS = {"plain": 3, "small": 1, "doomed": 1, "marked": 1, "wide": 7}
+PARTS = ["talks", "participants", "talks_transactions"]
+TOPICS = {"plain": 3, "small": 1, "doomed": 1, "marked": 1, **{f"tx-{n}": 1 for n in (
+    "one", "two", "next", "odd", "fence", "late", "mark", "see", "list", "gone")}}
 READY_S, SHOWN = 30, 25
 
 
@@ -87,7 +88,9 @@ def compare(report, name, kafka, other, allowed):
 
 
 def talks(report, place, kind, wanted):
-    settings = {"log.retention.ms": -1, "group.consumer.assignment.interval.ms": 0}
+    # Kafka puts assignments off for up to a second to make several at once; one talk is about that.
+    settings = {"log.retention.ms": -1, "group.consumer.assignment.interval.ms": 0,
+                "transaction.abort.timed.out.transaction.cleanup.interval.ms": 200}
     sides = [Side(place.broker(k, n, settings=settings).start(), wanted)
              for k, n in (("kafka", "oracle"), (kind, "other"))]
     threads = [threading.Thread(target=s.run) for s in sides]

@@ -5,6 +5,7 @@ is noted; ids that a broker makes up (of members, of producers) are numbered as 
 evened out, and what has no order is sorted.
 """
 import base64
+import copy
 import re
 import struct
 import time
@@ -13,12 +14,13 @@ from harness.batch import read_batches
 from harness.wire import Client
 
 TALKS = []
-MEMBER = re.compile(r"([\w.]*-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-MADE = re.compile(r"[\w-]{22}")  # a member id that a broker has made for a consumer group
+# A client id and a UUID, or 16 bytes in base 64.
+MEMBER = re.compile(r"([\w.]*-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![\w-])[\w-]{22}(?![\w-])")
 LOADING = (14, 15, 16)  # loading, not available, not coordinator: a fresh topic is being made
 PRODUCER_IDS = ("producer_id", "ongoing_txn_producer_id", "v3_and_below_producer_id",
                 "producer_id_filters")
 DAY_MS = 86_400_000
+RESULTS = ("results_by_topic_v3_and_below", "topic_results")
 # Lists without an order, by what to sort them.
 UNORDERED = {"groups": "group_id", "results": "group_id", "transaction_states": "transactional_id",
              "active_producers": "producer_id", "unknown_state_filters": None}
@@ -27,6 +29,15 @@ UNORDERED = {"groups": "group_id", "results": "group_id", "transaction_states": 
 def talk(run):
     TALKS.append((run.__name__.replace("_", " "), run))
     return run
+
+
+def merged(*parts):
+    """The aborted transactions of several answers, each once, in the order of their offsets."""
+    if all(p["aborted_transactions"] is None for p in parts):
+        return None
+    found = {(a["first_offset"], a["producer_id"]): a
+             for p in parts for a in p["aborted_transactions"] or []}
+    return [a for _, a in sorted(found.items())]
 
 
 class Talk:
@@ -54,7 +65,7 @@ class Talk:
             value = value.replace(base64.urlsafe_b64encode(uid).decode().rstrip("="), f"<{topic}>")
         value = re.sub(r"\b1[6-9]\d{11}\b", "TIME", value)
         return MEMBER.sub(lambda m: self.members.setdefault(
-            m[0], f"{m[1]}<{len(self.members) + 1}>"), value)
+            m[0], f"{m[1] or ''}<{len(self.members) + 1}>"), value)
 
     def even(self, value, name=""):
         if isinstance(value, dict):
@@ -65,8 +76,6 @@ class Talk:
             return [self.batch(b) for b in read_batches(value or b"")]
         if isinstance(value, bytes):
             return self.text(str(value))
-        if name == "member_id" and isinstance(value, str) and MADE.fullmatch(value):
-            return self.members.setdefault(value, f"<{len(self.members) + 1}>")
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, bool) or value is None:
@@ -98,31 +107,40 @@ class Talk:
             if answer.get(key) and (by is None or by in answer[key][0]):
                 answer[key].sort(key=lambda g: str(self.even(g[by], by) if by else g))
         for key, value in answer.items():
-            if key in ("groups", "topics", "partitions", "members") and isinstance(value, list):
+            if key in RESULTS and value:
+                answer[key] = self.results(value)
+            if key in ("groups", "topics", "partitions", "transaction_states", "markers",
+                       "results_by_transaction") and isinstance(value, list):
                 for inner in value:
                     if isinstance(inner, dict):
                         self.order(inner)
             if key in ("topics", "topic_partitions") and value and isinstance(value, list):
                 value.sort(key=lambda t: self.text(str(t)))
-            if key == "subscribed_topic_names" and value:
-                value.sort()
             if key in ("partitions", "partition_indexes") and value and isinstance(value, list):
                 value.sort(key=lambda p: p.get("partition_index", p.get("partition")) if isinstance(
                     p, dict) else p)
             if isinstance(value, dict):
                 self.order(value)
 
+    @staticmethod
+    def results(topics):
+        """What became of each partition: Kafka tells of a topic in as many entries as there are errors."""
+        return {t["name"]: dict(sorted((p["partition_index"], p["partition_error_code"])
+                                       for u in topics if u["name"] == t["name"]
+                                       for p in u["results_by_partition"])) for t in topics}
+
     def note(self, api, version, values, answer):
+        heard, answer = answer, copy.deepcopy(answer)
         if isinstance(answer, dict):
             self.order(answer)
             for holder in [answer, *[g for g in answer.get("groups", []) if "members" in g]]:
                 if api != "LeaveGroup" and "members" in holder:
-                    holder["members"].sort(key=lambda m: self.even(m["member_id"], "member_id"))
+                    holder["members"].sort(key=lambda m: self.text(m["member_id"]))
             if answer.get("error_code") and "error_message" in answer:
                 answer["error_message"] = bool(answer["error_message"])
         said = self.even(values)
         self.lines.append((api, version, str(said), self.even(answer)))
-        return answer
+        return heard
 
     # ---- talking -------------------------------------------------------------------------------
 
@@ -143,6 +161,28 @@ class Talk:
             if wanted(answer) or time.monotonic() > late:
                 return self.note(api, version, values, answer)
             time.sleep(0.02)
+
+    def read(self, version, values, on="a"):
+        """Fetch from one partition to its end, noted as one answer: how much comes at a time differs. Kafka
+        leaves out what is behind the last batch of records, such as the marker after them."""
+        values, whole = copy.deepcopy(values), None
+        asked = values["topics"][0]["partitions"][0]
+        first = asked["fetch_offset"]
+        for _ in range(50):
+            answer = self.client(on).ask("Fetch", version, values)
+            part = answer["responses"][0]["partitions"][0]
+            heads = read_batches(part["records"] or b"")
+            if whole is None:
+                whole = answer
+            else:
+                kept = whole["responses"][0]["partitions"][0]
+                kept["records"] += part["records"] or b""
+                kept["aborted_transactions"] = merged(kept, part)
+            if not heads:
+                break
+            asked["fetch_offset"] = heads[-1]["base_offset"] + heads[-1]["last_delta"] + 1
+        asked["fetch_offset"] = first
+        return self.note("Fetch", version, values, whole)
 
     def send(self, api, version, values, on):
         """Say, and hear the answer later."""
