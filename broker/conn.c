@@ -34,6 +34,7 @@
 #include "broker/api/api.h"
 #include "broker/data_core.h"
 #include "broker/flow.h"
+#include "broker/stat.h"
 
 static const char *const conn_state_names[] = {"open", "closing"};
 static const struct state_table conn_states = {
@@ -575,6 +576,7 @@ static void conn_finish_flow(struct conn *c, struct flow *f)
     c->flows_count--;
     c->flows_bytes -= f->frame_size;
     c->unsent_bytes -= f->answer_bytes;
+    stat_flow(c->core, f);
     if (f->sent != NULL)
         f->sent(f);
     else

@@ -24,6 +24,7 @@
 
 #include "broker/api/control_leg.h"
 #include "broker/served_features.h"
+#include "broker/stat.h"
 #include "broker/node.h"
 #include "broker/quorum/format.h"
 
@@ -340,6 +341,7 @@ static void control_core_ready(struct control_core *c)
     (void)snprintf(text, sizeof(text), "torc ready in %llu ms  %s  cores %u+1  data %s\n",
                    (unsigned long long)((io_clock_ns(c->io) - c->started_ns) / NS_PER_MS),
                    addresses, c->node->cores_count, c->node->config->broker.log_dirs[0]);
+    stat_server_start(c);
     control_core_print(c, text);
     timer_arm(&c->wheel, &c->checkpoint_timer,
               io_now_ns(c->io) +
@@ -600,6 +602,8 @@ void control_core_free(struct control_core *c)
             io_close(c->io, c->locks[i]);
     }
     if (c->io != NULL)
+        stat_server_stop(c);
+    if (c->io != NULL)
         io_stop(c->io);
     if (c->mem.impl != NULL)
         mem_destroy(&c->mem);
@@ -628,6 +632,9 @@ static void control_core_deliver(void *context, struct msg *msg)
         return;
     case MSG_CHECKPOINT_HOME:
         control_core_checkpoint_home(c, msg);
+        return;
+    case MSG_STAT_HOME:
+        stat_home(c, msg);
         return;
     case MSG_STOP_HOME:
         control_core_core_stopped(c, msg);

@@ -72,6 +72,7 @@ struct control_core {
     struct checkpoint_letter *checkpoints; /* one per data core */
     bool checkpointing;
     struct timer checkpoint_timer;
+    struct stat_server *stats; /* NULL: nobody can ask */
     struct op signals;
     struct op leave;
     int locks[LOG_DIRS_MAX];   /* fds of .lock, -1 */

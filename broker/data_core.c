@@ -21,6 +21,7 @@
 #include "broker/api/fetch_session.h"
 #include "broker/coordinator.h"
 #include "broker/node.h"
+#include "broker/stat.h"
 #include "broker/step.h"
 
 #define METADATA_FOLDER "__cluster_metadata-0"
@@ -74,6 +75,7 @@ static int data_core_make(struct data_core *c, char *why, size_t why_size)
     list_init(&c->txn_holds);
     pool_init(&c->reads, &c->mem, fetch_read_size(), FETCH_READS_MAX);
     flows_init(&c->flows, c);
+    c->times = stat_times_make(c);
     c->compress = mem_alloc(&c->mem, sizeof(*c->compress));
     if (c->compress == NULL || conns_init(&c->conns, c) != 0 ||
         fetch_sessions_init(&c->sessions, c) != 0 || coordinators_start(c) != 0) {

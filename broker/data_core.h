@@ -77,6 +77,7 @@ struct data_core {
     struct listening listening[LISTENERS_MAX];
     struct trouble troubles[LOG_DIRS_MAX + 1];
     uint64_t requests[API_COUNTERS];
+    struct core_times *times; /* broker/stat.h; NULL: no memory for it */
     struct msg started;
     bool ended; /* MSG_END has come: no more turns */
     struct op stop_op;

@@ -45,6 +45,7 @@ struct flow *flow_acquire(struct conn *c)
     uint64_t share = (core->mem.budget_bytes - core->mem.used_bytes) / FLOW_ARENA_SHARE;
     arena_init(&f->arena, &core->mem, MIN(MAX(share, FLOW_ARENA_MIN), FLOW_ARENA_MAX));
     stage_begin(&f->stage, &core->flows.stages, FLOW_QUEUED);
+    f->received_ns = f->stage.since_ns;
     list_push_back(&c->flows, &f->link);
     c->flows_count++;
     return f;
@@ -92,6 +93,7 @@ static void flow_answered(struct flow *f)
     assert(f->stage.now == FLOW_RUNNING);
     assert(f->conn->running > 0);
     stage_move(&f->stage, FLOW_ANSWERED);
+    f->answered_ns = f->stage.since_ns;
     f->conn->running--;
     conn_wake(f->conn);
 }
@@ -141,6 +143,7 @@ void flow_start(struct flow *f)
     struct wire_reader body;
     assert(f->stage.now == FLOW_QUEUED);
     stage_move(&f->stage, FLOW_RUNNING);
+    f->started_ns = f->stage.since_ns;
     if (!flow_read_header(f, &body)) {
         flow_refuse(f, "unreadable header, or a request that is not served");
         return;

@@ -19,7 +19,8 @@ struct flow {
     struct conn *conn;
     struct data_core *core;
     struct stage stage;
-    const struct api *api; /* broker/api/api.h; set when started */
+    uint64_t received_ns, started_ns, answered_ns; /* what is past of it */
+    const struct api *api;                         /* broker/api/api.h; set when started */
     /* the request */
     int16_t api_key, api_version;
     int32_t correlation_id;

@@ -21,6 +21,7 @@
  *   MSG_IMAGE        control -> data: one metadata delta           deltas in flight
  *   MSG_OPEN         control -> data: serve, accept connections    1
  *   MSG_CHECKPOINT   control -> data: tell your checkpoints        1
+ *   MSG_STAT         control -> data: add what you have counted    1
  *   MSG_STOP         control -> data: clean shutdown               1
  *   MSG_END          control -> data: the thread ends; not returned 1
  *   MSG_TROUBLE      data -> control: a directory or a core died   log directories + 1
@@ -62,6 +63,8 @@ enum msg_kind {
     MSG_OPEN_HOME,
     MSG_CHECKPOINT,
     MSG_CHECKPOINT_HOME,
+    MSG_STAT,
+    MSG_STAT_HOME,
     MSG_STOP,
     MSG_STOP_HOME,
     MSG_END,

@@ -14,6 +14,8 @@
  * letter can be missed). */
 #include "broker/step.h"
 
+#include "broker/stat.h"
+
 #define LETTER_ROUNDS_MAX 4
 
 static void data_core_end(struct data_core *c, struct msg *msg)
@@ -51,6 +53,7 @@ static void (*const receivers[])(struct data_core *core, struct msg *msg) = {
     [MSG_IMAGE] = data_core_image,
     [MSG_OPEN] = data_core_open,
     [MSG_CHECKPOINT] = data_core_checkpoint,
+    [MSG_STAT] = stat_asked,
     [MSG_STOP] = data_core_stop,
     [MSG_END] = data_core_end,
     [MSG_TROUBLE_HOME] = data_core_trouble_home,
@@ -107,4 +110,5 @@ void data_core_turn(struct data_core *c, uint64_t wait_until_ns)
         log_core_turn(c->logs);
     conns_flush(c);
     mail_publish(&c->mail, data_core_wake, c);
+    stat_turn(c);
 }

@@ -76,7 +76,9 @@ void io_entropy(struct io *io, void *to, size_t size); /* uuids, secrets */
 /* ---- network --------------------------------------------------------------------------------- */
 
 struct io_address {
-    char host[64]; /* numeric IPv4 or IPv6, terminated; "" = all addresses */
+    /* Numeric IPv4 or IPv6, terminated; "" = all addresses. "@NAME": a local name (Linux's abstract
+     * one, without a file), for processes of the same user and root only; it has no port. */
+    char host[64];
     uint16_t port; /* 0 asks for any free one when listening */
 };
 

@@ -62,6 +62,8 @@ static const struct option segment_options[] = {
     {"records", 'r', false, NULL, "shows the records in each batch"}, JSON, END};
 static const struct option wal_options[] = {
     {"entries", 'e', false, NULL, "shows the entries of each group"}, JSON, END};
+static const struct option stat_options[] = {
+    {"brokers", 'b', false, "HOST:PORT", "of this machine (127.0.0.1:9092)"}, JSON, END};
 static const struct option metadata_options[] = {JSON, END};
 
 const struct command cli_commands[] = {
@@ -101,6 +103,10 @@ const struct command cli_commands[] = {
      bench_description, bench_catch_up_options, command_bench_catch_up},
     {"bench connections", "", 0, 0, "open connections and keep them", bench_description,
      bench_connections_options, command_bench_connections},
+    {"stat", "", 0, 0, "show where the time of a running broker's requests and cores goes",
+     "Asks a broker of this machine that runs as this user (or anybody's, as root). Figures count\n"
+     "from its start.",
+     stat_options, command_stat},
     {"help", "[COMMAND]...", 0, 4, "show help, also of one command", NULL, NULL, command_help},
     {"version", "", 0, 0, "show the version", NULL, NULL, command_version},
 };

@@ -77,6 +77,7 @@ int command_help(struct cli *c);
 int command_inspect_metadata(struct cli *c);
 int command_inspect_segment(struct cli *c);
 int command_inspect_wal(struct cli *c);
+int command_stat(struct cli *c);
 int command_version(struct cli *c);
 
 #endif

@@ -167,6 +167,8 @@ struct broker_config {
     int32_t torc_wal_files;
     int64_t torc_cache_bytes; /* per data core */
     int32_t torc_spin_us;
+    int32_t torc_slow_request_ms;
+    bool torc_stat_socket;
     const char *torc_log_level;
 };
 

@@ -16,6 +16,7 @@
 #define BROKER_LOG_LOG_H
 
 #include "broker/config/topic_config.h"
+#include "core/histogram.h"
 #include "core/list.h"
 #include "core/mem.h"
 #include "core/op.h"
@@ -329,5 +330,11 @@ struct log_core_stats {
         cleaned_bytes_after, uncleanable;
 };
 void log_core_stats(const struct log_core *core, struct log_core_stats *stats);
+
+/* Writes of the write-ahead log: how long each took, and how much it took along. */
+struct log_core_times {
+    struct histogram wal_write_ns, wal_write_bytes, wal_write_batches;
+};
+const struct log_core_times *log_core_times(const struct log_core *core);
 
 #endif

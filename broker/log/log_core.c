@@ -391,3 +391,8 @@ void log_core_stats(const struct log_core *c, struct log_core_stats *stats)
     *stats = c->stats;
     stats->cache_bytes = c->chunk_bytes;
 }
+
+const struct log_core_times *log_core_times(const struct log_core *c)
+{
+    return &c->times;
+}

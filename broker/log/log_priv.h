@@ -210,9 +210,10 @@ struct wal_write { /* one under way */
     struct io_rw rw;
     struct iovec iov[WAL_WRITE_GROUPS + 1];
     uint32_t expected; /* bytes */
-    uint32_t groups_count;
+    uint32_t groups_count, entries;
     uint64_t first; /* sequence of its first group */
-    bool done;      /* but one before it is not */
+    uint64_t begun_ns;
+    bool done; /* but one before it is not */
 };
 
 struct wal {
@@ -461,6 +462,7 @@ struct log_core {
     uint32_t stop_slot;
     int stop_error;
     struct log_core_stats stats;
+    struct log_core_times times;
 };
 
 /* ---- flushing: flush.c ----------------------------------------------------------------------- */

@@ -543,7 +543,8 @@ static void wal_write(struct wal *w)
     assert(!x->rw.op.armed && !x->done);
     uint32_t iov_count = 0;
     x->rw.offset = w->position;
-    x->expected = x->groups_count = 0;
+    x->expected = x->groups_count = x->entries = 0;
+    x->begun_ns = io_now_ns(c->io);
     x->first = w->sequence + 1;
     if (w->position == 0) { /* invariant 5 */
         wal_fill_header(w, x->first, false);
@@ -561,6 +562,7 @@ static void wal_write(struct wal *w)
         list_push_back(&w->flying, &g->link);
         x->iov[iov_count++] = (struct iovec){g->chunk->block.data + g->start, length};
         x->groups_count++;
+        x->entries += g->entries;
         w->position += length;
         x->expected += length;
     }
@@ -574,6 +576,8 @@ static void wal_write(struct wal *w)
     x->rw.flags = w->direct ? IO_DSYNC : 0;
     c->stats.wal_writes++;
     c->stats.wal_bytes += x->expected;
+    histogram_record(&c->times.wal_write_bytes, x->expected);
+    histogram_record(&c->times.wal_write_batches, x->entries);
     io_write(c->io, &x->rw);
 }
 
@@ -609,6 +613,8 @@ static void wal_complete(struct wal *w, struct wal_write *done)
 {
     assert(!done->done && w->writes_count > 0);
     done->done = true;
+    struct log_core *c = wal_core(w);
+    histogram_record(&c->times.wal_write_ns, io_now_ns(c->io) - done->begun_ns);
     while (w->writes_count > 0 && w->writes[w->writes_head].done) {
         struct wal_write *x = &w->writes[w->writes_head];
         for (uint32_t i = 0; i < x->groups_count; i++)

@@ -22,6 +22,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,8 +39,15 @@ static bool address_encode(const struct io_address *a, struct sockaddr_storage *
     memset(to, 0, sizeof(*to));
     struct sockaddr_in *v4 = (struct sockaddr_in *)to;
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)to;
+    struct sockaddr_un *local = (struct sockaddr_un *)to;
     if (memchr(a->host, 0, sizeof(a->host)) == NULL)
         return false;
+    if (a->host[0] == '@' && a->host[1] != 0) { /* in the kernel's form the @ is a zero */
+        local->sun_family = AF_UNIX;
+        memcpy(local->sun_path + 1, a->host + 1, strlen(a->host + 1));
+        *size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(a->host));
+        return true;
+    }
     if (inet_pton(AF_INET, a->host, &v4->sin_addr) == 1) {
         v4->sin_family = AF_INET;
         v4->sin_port = htons(a->port);
@@ -79,9 +87,10 @@ static int listen_at(const struct sockaddr_storage *address, socklen_t size, uin
     if (fd < 0)
         return -errno;
     int on = 1, off = 0;
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
-        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 &&
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+    bool local = address->ss_family == AF_UNIX; /* a name is one listener's alone */
+    if ((local || (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+                   setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 &&
+                   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0)) &&
         (address->ss_family != AF_INET6 ||
          setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) == 0) &&
         bind(fd, (const struct sockaddr *)address, size) == 0 &&
@@ -193,6 +202,15 @@ static bool accept_error_passes(int32_t result)
            result == -ENETUNREACH;
 }
 
+/* Of a local peer: is it root, or who we are? */
+static bool peer_is_ours(int fd)
+{
+    struct ucred who;
+    socklen_t size = sizeof(who);
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 &&
+           (who.uid == 0 || who.uid == geteuid());
+}
+
 void uring_accept_settle(struct io *io, struct op *op, int32_t result, uint32_t flags)
 {
     struct io_accept *a = container_of(op, struct io_accept, op);
@@ -218,8 +236,12 @@ void uring_accept_settle(struct io *io, struct op *op, int32_t result, uint32_t 
     address_decode(&peer, &a->peer);
     if (ended && !stopped)
         accept_arm(io, a);
-    op->result = result;
-    op->done(op);
+    if (peer.ss_family == AF_UNIX && !peer_is_ours(result)) {
+        close(result);
+    } else {
+        op->result = result;
+        op->done(op);
+    }
     if (stopped) {
         a->more = false;
         uring_ready(io, op, -ECANCELED);

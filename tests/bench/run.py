@@ -6,6 +6,7 @@ left out, one twice, two exchanged, and one byte of a value turned.
 """
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,53 @@ def series(b):
     assert low <= mean <= high and "95 % confidence" in out, found["ratios"]
 
 
+def stat(b):
+    """What the broker says of itself agrees with what the load did to it."""
+    def ask():
+        task = subprocess.run([TORC, "stat", "--brokers", b.broker.address, "--json"], text=True,
+                              capture_output=True, timeout=20)
+        assert task.returncode == OK, task.stderr
+        return json.loads(task.stdout)
+
+    before = ask()
+    r, _ = b.sound("e2e", "--topic", "s", "--create", 3, "--rate", 400, "--seconds", 0.5, "--warmup", 0)
+    after = ask()
+
+    def grown(*path):
+        old, new = before, after
+        for key in path:
+            old, new = old.get(key, {}), new[key]
+        return new - (old or 0)
+
+    for span in ("queued", "running", "sending", "total"):
+        assert grown("apis", "Produce", span, "count") == 200, span
+    assert grown("apis", "Fetch", "total", "count") >= r["counts"]["fetches"] > 0
+    assert grown("log", "appended_batches") == 200, after["log"]
+    assert 0 < grown("log", "wal_write_ns", "count") <= 200 + 3, after["log"]
+    assert grown("log", "wal_write_batches", "sum") >= 200, after["log"]
+    assert sum(c["turns"] for c in after["cores"]) > sum(c["turns"] for c in before["cores"])
+    for core in after["cores"]:
+        assert core["busy_ns"] == core["turn_ns"]["sum"] and core["turn_ns"]["count"] + 1 >= core["turns"]
+        assert core["busy_ns"] + core["idle_ns"] <= after["up_ns"] + 1e9, core
+    task = subprocess.run([TORC, "stat", "--brokers", b.broker.address], text=True, capture_output=True,
+                          timeout=20)
+    assert "wal writes" in task.stdout and max(map(len, task.stdout.splitlines())) <= 80, task.stdout
+    task = subprocess.run([TORC, "stat", "--brokers", "127.0.0.1:1"], text=True, capture_output=True,
+                          timeout=20)
+    assert task.returncode == FAILED and "can be asked" in task.stderr, task.stderr
+
+
+def slow_requests(b):
+    b.sound("produce", "--topic", "big", "--create", 1, "--config", "max.message.bytes=20000000",
+            "--size", 16000000, "--rate", 4, "--seconds", 1.5, "--warmup", 0, "--connections", 1)
+    text = b.broker.log.read_text()
+    assert "slow request: Produce" in text and "'torc-bench' at 127.0.0.1" in text, text[-2000:]
+    line = next(l for l in text.splitlines() if "slow request: Produce" in l)
+    assert len([l for l in text.splitlines() if "slow request" in l]) < 2000, "lines are limited"
+    took, queued, running, sending = map(int, re.findall(r"(?:took|queued|running|sending) (\d+)", line))
+    assert took == queued + running + sending or abs(took - queued - running - sending) <= 3, line
+
+
 def reads_batches(wire, topic):
     answer = wire.ask("Fetch", 12, {"replica_id": -1, "max_wait_ms": 100, "min_bytes": 1,
                                     "max_bytes": 1 << 24, "session_epoch": -1, "rack_id": "", "topics": [
@@ -202,10 +250,10 @@ def main():
     interrupt_on_term()
     report = Report()
     with Place() as place:
-        broker = place.broker("torc").start()
+        broker = place.broker("torc", settings={"torc.slow.request.ms": 1}).start()
         bench = Bench(broker, place.folder)
-        for case in (produce, kinds_of_batches, end_to_end, catch_up, connections, cost, series, broken_streams,
-                     misuse, failures):
+        for case in (produce, kinds_of_batches, end_to_end, catch_up, connections, cost, series, stat,
+                     slow_requests, broken_streams, misuse, failures):
             report.case(case.__name__.replace("_", " "), case, bench)
         place.keep = report.failed > 0
     return report.end()

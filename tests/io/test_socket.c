@@ -5,10 +5,13 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int listen_on(struct rig *rig, const char *host, uint16_t port, uint16_t *bound)
@@ -129,6 +132,67 @@ Test(socket, all_addresses_take_both_families_and_name_peers_in_their_own)
         cr_assert_str_eq(l.last_peer.host, "::1");
         io_socket_close(rig.io, l.fds[1]);
         io_socket_close(rig.io, c.done.result);
+    }
+    rig_unlisten(&l, &rig);
+    rig_stop(&rig);
+}
+
+Test(socket, a_local_name_is_one_listener_s_and_lets_its_own_user_in)
+{
+    struct rig rig;
+    rig_start(&rig, (struct rig_options){0});
+    char name[32];
+    uint16_t port;
+    snprintf(name, sizeof(name), "@torc-test-%d", (int)getpid());
+    struct rig_listener l;
+    rig_listen(&l, &rig, name);
+    cr_assert_eq(listen_on(&rig, name, 0, &port), -EADDRINUSE);
+    struct rig_connect c;
+    rig_connect_start(&c, rig.io, name, 0);
+    RIG_UNTIL(&rig, l.count == 1 && c.done.count == 1);
+    cr_assert_geq(c.done.result, 0);
+    io_socket_close(rig.io, l.fds[0]);
+    io_socket_close(rig.io, c.done.result);
+    rig_unlisten(&l, &rig);
+    rig_connect_start(&c, rig.io, name, 0);
+    RIG_UNTIL(&rig, c.done.count == 1);
+    cr_assert_eq(c.done.result, -ECONNREFUSED, "the name goes with its listener");
+    rig_stop(&rig);
+}
+
+Test(socket, a_local_name_lets_no_other_user_in)
+{
+    struct rig rig;
+    rig_start(&rig, (struct rig_options){0});
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int size = snprintf(a.sun_path + 1, sizeof(a.sun_path) - 1, "torc-other-%d", (int)getpid());
+    char name[64];
+    snprintf(name, sizeof(name), "@%.60s", a.sun_path + 1);
+    struct rig_listener l;
+    rig_listen(&l, &rig, name);
+    pid_t child = fork();
+    if (child == 0) {
+        char byte;
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)size);
+        bool other = setuid(65534) == 0; /* only root can become somebody else */
+        bool refused = connect(fd, (struct sockaddr *)&a, length) == 0 && read(fd, &byte, 1) == 0;
+        _exit(!other || refused ? 0 : 1);
+    }
+    int status = -1;
+    uint64_t limit = io_clock_ns(rig.io) + RIG_LIMIT_NS;
+    while (waitpid(child, &status, WNOHANG) != child && l.count == 0) {
+        cr_assert_lt(io_clock_ns(rig.io), limit);
+        (void)io_poll(rig.io, io_clock_ns(rig.io) + NS_PER_MS,
+                      64); /* who is refused wakes nobody */
+    }
+    if (geteuid() == 0) {
+        cr_assert_eq(l.count, 0);
+        cr_assert_eq(status, 0);
+    } else {
+        for (uint32_t i = 0; i < l.count; i++)
+            io_socket_close(rig.io, l.fds[i]);
+        cr_assert_eq(waitpid(child, &status, 0), child);
     }
     rig_unlisten(&l, &rig);
     rig_stop(&rig);
