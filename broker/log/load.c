@@ -74,11 +74,12 @@ static int offset_order(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-static void folder_remove_file(struct log *l, const char *name)
+/* Its delay ended with the process. Not removed at once: the folder is being listed. */
+static void folder_doom_file(struct log *l, const char *name)
 {
     char path[PATH_ROOM];
     path_in_folder(path, l->dir->path, l->folder, name);
-    dir_remove_file(l->dir, path);
+    retention_doom(l->core, l->dir->index, path, false, 0);
 }
 
 static bool ends_with(const char *name, const char *suffix)
@@ -103,7 +104,7 @@ static bool folder_entry(void *context, const char *name, bool is_directory)
     else if (strcmp(suffix, TXN_INDEX_SUFFIX) == 0)
         f->error = found_add(f->log, &f->aborted, offset);
     else if (ends_with(suffix, ".deleted"))
-        folder_remove_file(f->log, name); /* its delay ended with the process */
+        folder_doom_file(f->log, name);
     else if (ends_with(suffix, ".swap") || ends_with(suffix, ".cleaned"))
         f->interrupted = true;
     return f->error == 0;
