@@ -4,6 +4,7 @@
 #define TESTS_SIM_RUN_H
 
 #include "tests/sim/group.h"
+#include "tests/sim/keeper.h"
 #include "tests/sim/ledger.h"
 #include "tests/sim/link.h"
 #include "tests/sim/model.h"
@@ -39,6 +40,9 @@ struct run_options {
     uint32_t harms;        /* bits of enum harm */
     uint32_t groups, members, offsets_partitions, join_delay_ms;
     uint32_t tellers, txns, ledger_partitions; /* txns: of each */
+    uint32_t keeper_batches;                   /* 0: no compacted topic */
+    uint32_t keeper_segment_ms, keeper_retention_ms, keeper_codec;
+    uint32_t clean_ms, roll_ms; /* the cleaner's rest; all topics' segment.ms, 0: the default */
 };
 
 enum harm {
@@ -177,6 +181,7 @@ struct run {
     struct ledger ledger;
     struct teller tellers[TELLERS_MAX];
     struct auditor auditor, walker; /* walker: at the end */
+    struct keeper keeper;
     enum run_phase phase;
     uint64_t phase_deadline;
     struct sim_event harm, restart, relief, repair, hurry;

@@ -88,6 +88,12 @@ static void options_draw(struct run_options *o, struct chance *c)
     o->tellers = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 1, TELLERS_MAX);
     o->txns = (uint32_t)chance_between(c, 5, TXNS_MAX);
     o->ledger_partitions = (uint32_t)chance_between(c, 1, LEDGER_PARTITIONS);
+    o->keeper_batches = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 20, 600);
+    o->keeper_segment_ms = (uint32_t)chance_between(c, 30, 1500);
+    o->keeper_retention_ms = chance_one_in(c, 3) ? 86400000 : (uint32_t)chance_between(c, 1, 1000);
+    o->keeper_codec = (uint32_t)chance_below(c, 4);
+    o->clean_ms = (uint32_t)chance_between(c, 5, 400);
+    o->roll_ms = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 100, 3000);
     if (o->groups > 0 || o->tellers > 0)
         o->batches = batches[0];
 }
@@ -99,13 +105,15 @@ static void options_print(const struct run *r)
         stderr,
         "seed %llu: cores %u%s dirs %u topics %u (%u %u %u) producers %u fetchers %u batches %u "
         "records %u value %u think %u us segment %u ms index %u wal %u cache %u "
-        "harm %llu ms every %llu ms kinds %#x groups %u members %u tellers %u txns %u\n",
+        "harm %llu ms every %llu ms kinds %#x groups %u members %u tellers %u txns %u kept %u "
+        "(segment %u ms retention %u ms codec %u) clean %u ms roll %u ms\n",
         (unsigned long long)r->seed, o->cores, o->cores_change ? "*" : "", o->dirs, o->topics,
         o->partitions[0], o->partitions[1], o->partitions[2], o->producers, o->fetchers, o->batches,
         o->records_max, o->value_max, o->think_us, o->segment_ms, o->index_interval, o->wal_files,
         o->cache_mib, (unsigned long long)(o->harm_ns / NS_PER_MS),
         (unsigned long long)(o->harm_mean_ns / NS_PER_MS), o->harms, o->groups, o->members,
-        o->tellers, o->txns);
+        o->tellers, o->txns, o->keeper_batches, o->keeper_segment_ms, o->keeper_retention_ms,
+        o->keeper_codec, o->clean_ms, o->roll_ms);
 }
 
 static void run_properties(const struct run *r, char *to, size_t size)
@@ -113,6 +121,9 @@ static void run_properties(const struct run *r, char *to, size_t size)
     static const char *const dirs[] = {"/data/logs-0", "/data/logs-0,/data/logs-1",
                                        "/data/logs-0,/data/logs-1,/data/logs-2"};
     const struct run_options *o = &r->options;
+    char roll[64] = "";
+    if (o->roll_ms > 0)
+        (void)snprintf(roll, sizeof(roll), "log.roll.ms=%u\n", o->roll_ms);
     (void)snprintf(to, size,
                    "node.id=1\n"
                    "process.roles=broker,controller\n"
@@ -136,11 +147,15 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    "torc.wal.file.bytes=1048576\n"
                    "torc.wal.files=%u\n"
                    "torc.cache.bytes=%u\n"
-                   "torc.log.level=%s\n",
+                   "torc.log.level=%s\n"
+                   "log.cleaner.backoff.ms=%u\n"
+                   "log.cleaner.min.cleanable.ratio=0.1\n"
+                   "log.cleaner.dedupe.buffer.size=1048576\n"
+                   "%s",
                    SIM_NODE_PORT, SIM_NODE_PORT, dirs[o->dirs - 1], o->offsets_partitions,
                    o->offsets_partitions, o->ledger_partitions, o->join_delay_ms, o->cores,
                    (unsigned long long)(NODE_MEMORY * (o->cores + 1)), o->wal_files,
-                   o->cache_mib << 20, r->verbose ? "debug" : "warn");
+                   o->cache_mib << 20, r->verbose ? "debug" : "warn", o->clean_ms, roll);
 }
 
 /* ---- phases ---------------------------------------------------------------------------------- */
@@ -155,6 +170,8 @@ static bool run_members_done(const struct run *r)
         if (!teller_done(&r->tellers[i]))
             return false;
     }
+    if (r->options.keeper_batches > 0 && !keeper_done(&r->keeper))
+        return false;
     return r->options.tellers == 0 || auditor_done(&r->auditor);
 }
 
@@ -205,8 +222,9 @@ static void run_stuck(struct run *r)
         tellers += !teller_done(&r->tellers[i]);
     run_fail(r,
              "no end of phase %s: %u producers wait, %u fetchers are behind, %u members are not "
-             "stable, %u tellers wait, ledger %s, node %s, topics %s",
+             "stable, %u tellers wait, keeper %s, ledger %s, node %s, topics %s",
              names[r->phase], open, behind, unstable, tellers,
+             r->options.keeper_batches == 0 || keeper_done(&r->keeper) ? "done" : "waits",
              r->options.tellers == 0 || auditor_done(&r->auditor) ? "read" : "not read",
              r->node.ready ? "ready" : "not ready", r->admin.created ? "made" : "not made");
 }
@@ -232,6 +250,8 @@ static void run_phases(struct run *r)
         fetcher_start(walker, r, FETCHERS_MAX, true);
         if (r->options.tellers > 0)
             auditor_start(&r->walker, r, true);
+        if (r->options.keeper_batches > 0)
+            keeper_again(&r->keeper);
         run_move(r, PHASE_FINAL, FINAL_NS);
         break;
     case PHASE_FINAL:
@@ -300,7 +320,7 @@ static bool run_over(void *context)
 
 static void run_make(struct run *r, uint64_t seed, bool verbose)
 {
-    char properties[1024];
+    char properties[2048];
     struct chance draw;
     int error = mem_init(&r->mem, RUN_MEMORY);
     assert(error == 0);
@@ -358,6 +378,8 @@ static void run_free(struct run *r)
         auditor_stop(&r->auditor);
     if (r->walker.run != NULL)
         auditor_stop(&r->walker);
+    if (r->keeper.run != NULL)
+        keeper_stop(&r->keeper);
     for (uint32_t i = 0; i <= FETCHERS_MAX; i++) {
         if (r->fetchers[i].run != NULL)
             fetcher_stop(&r->fetchers[i]);
@@ -440,11 +462,21 @@ static void run_ledger_print(const struct run *r)
                       (unsigned long long)l->refused, (unsigned long long)l->zombies);
 }
 
+static void run_keeper_print(const struct run *r)
+{
+    const struct keeper *k = &r->keeper;
+    if (r->options.keeper_batches > 0)
+        (void)fprintf(stderr,
+                      "kept: %u walks, ends at %lld, %u versions compacted away, %u to go\n",
+                      k->walk, (long long)k->known_end, k->gone, k->left);
+}
+
 static void run_summary(const struct run *r)
 {
     run_clients_print(r);
     run_groups_print(r);
     run_ledger_print(r);
+    run_keeper_print(r);
     uint64_t acknowledged = 0, seen = 0;
     for (uint32_t t = 0; t < r->options.topics; t++) {
         for (uint32_t i = 0; i < r->topics[t].partitions_count; i++) {
@@ -484,6 +516,8 @@ struct run_result run_produce(uint64_t seed, bool verbose)
         teller_start(&r->tellers[i], r, i);
     if (r->options.tellers > 0)
         auditor_start(&r->auditor, r, false);
+    if (r->options.keeper_batches > 0)
+        keeper_start(&r->keeper, r);
     harm_start(r);
     if (!r->failed)
         sim_node_start(&r->node);
