@@ -463,12 +463,15 @@ int replay_producers(struct log *l, int64_t from)
     return error;
 }
 
-/* Behind a segment that ends early nothing was promised either, and would leave a gap. In a
- * compacted log gaps are ordinary. */
+/* Behind a segment that ends early nothing was promised either, and would leave a gap. Where a log
+ * is compacted, or was, gaps are ordinary. */
 static bool scan_ends_log(const struct log *l, uint32_t index, bool cut, int64_t end)
 {
     bool gaps = (log_config(l)->cleanup_policy & CLEANUP_COMPACT) != 0;
-    return cut || (!gaps && index + 1 < l->segments_count && l->segments[index + 1]->base != end);
+    if (cut || gaps || index + 1 == l->segments_count)
+        return cut;
+    int64_t next = l->segments[index + 1]->base;
+    return next != end && next > MAX(l->settled_end, l->cleaned_end);
 }
 
 int replay_by_scan(struct log *l)
