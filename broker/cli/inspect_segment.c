@@ -1,5 +1,6 @@
-/* torc inspect segment: the batches, and on demand the records, of partition segments, in the very
- * lines of Kafka's dump tool, so that both can be compared and scripts read either.
+/* torc inspect segment: the batches, and on demand the records, of partition segments, and their
+ * indexes of aborted transactions, in the very lines of Kafka's dump tool, so that both can be
+ * compared and scripts read either.
  *
  * Failure modes: exit code 1 when a file cannot be read, when its bytes do not end with a whole
  * batch, or when a checksum does not agree. What can be read is shown all the same. */
@@ -9,10 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/log/txn_index.h"
 #include "core/core.h"
 #include "proto/compress.h"
 
 #define UNPACKED_BYTES_MAX (512u << 20)
+#define INDEX_BYTES_MAX    (512u << 20)
 
 struct inspection {
     struct cli *c;
@@ -159,9 +162,66 @@ static int inspect_file(struct inspection *s, const char *path)
     return result;
 }
 
+static void show_aborted(struct inspection *s, const struct aborted_txn *t)
+{
+    if (!s->json) {
+        cli_print(s->c,
+                  "version: 0 producerId: %lld firstOffset: %lld lastOffset: %lld "
+                  "lastStableOffset: %lld\n",
+                  (long long)t->producer_id, (long long)t->first_offset, (long long)t->last_offset,
+                  (long long)t->stable_offset);
+        return;
+    }
+    cli_json_open(s->c, NULL, '{');
+    cli_json_integer(s->c, "producer_id", t->producer_id);
+    cli_json_integer(s->c, "first_offset", t->first_offset);
+    cli_json_integer(s->c, "last_offset", t->last_offset);
+    cli_json_integer(s->c, "last_stable_offset", t->stable_offset);
+    cli_json_close(s->c, '}');
+}
+
+static bool is_txn_index(const char *path)
+{
+    size_t size = strlen(path), suffix = strlen(TXN_INDEX_SUFFIX);
+    return size >= suffix && strcmp(path + size - suffix, TXN_INDEX_SUFFIX) == 0;
+}
+
+static int inspect_txn_index(struct inspection *s, const char *path)
+{
+    char *data = NULL, shown[512];
+    size_t size = 0, at = 0;
+    struct aborted_txn t;
+    int error = io_slurp(cli_io(s->c), &s->c->mem, path, INDEX_BYTES_MAX, &data, &size);
+    if (error != 0) {
+        cli_complain(s->c, "%s cannot be read: %s", cli_shown(&shown, path), strerror(-error));
+        return EXIT_FAILED;
+    }
+    if (s->json) {
+        cli_json_open(s->c, NULL, '{');
+        cli_json_text(s->c, "path", path);
+        cli_json_open(s->c, "aborted_transactions", '[');
+    } else {
+        cli_print(s->c, "Dumping %s\n", cli_shown(&shown, path));
+    }
+    for (; at + TXN_INDEX_ENTRY_SIZE <= size; at += TXN_INDEX_ENTRY_SIZE) {
+        if (!txn_index_get((const uint8_t *)data + at, &t))
+            break;
+        show_aborted(s, &t);
+    }
+    if (s->json) {
+        cli_json_close(s->c, ']');
+        cli_json_close(s->c, '}');
+    }
+    if (at != size)
+        cli_complain(s->c, "%s: what stands at position %zu is no aborted transaction",
+                     cli_shown(&shown, path), at);
+    mem_free(&s->c->mem, data, size + 1);
+    return at == size ? EXIT_OK : EXIT_FAILED;
+}
+
 int command_inspect_segment(struct cli *c)
 {
-    static const char *const suffixes[] = {".log", NULL};
+    static const char *const suffixes[] = {".log", TXN_INDEX_SUFFIX, NULL};
     struct inspection s = {
         .c = c, .records = cli_count(c, "records") > 0, .json = cli_count(c, "json") > 0};
     struct files *found = mem_alloc(&c->mem, sizeof(*found));
@@ -179,9 +239,11 @@ int command_inspect_segment(struct cli *c)
         cli_json_begin(c);
         cli_json_open(c, NULL, '[');
     }
-    for (uint32_t i = 0; i < found->count; i++)
-        if (inspect_file(&s, found->paths[i]) != EXIT_OK)
-            result = EXIT_FAILED;
+    for (uint32_t i = 0; i < found->count; i++) {
+        const char *file = found->paths[i];
+        int one = is_txn_index(file) ? inspect_txn_index(&s, file) : inspect_file(&s, file);
+        result = one != EXIT_OK ? EXIT_FAILED : result;
+    }
     if (s.json) {
         cli_json_close(c, ']');
         cli_json_end(c, result == EXIT_OK ? NULL : "not every byte is a whole and valid batch");

@@ -282,6 +282,19 @@ class Segment(CliTest):
         self.assertEqual(0, code)
         self.assertIn("valueSize: 3000000", out)
 
+    def test_aborted_transactions_are_shown_as_kafka_does(self):
+        entries = struct.pack(">hqqqq", 0, 7, 3, 9, 10) + struct.pack(">hqqqq", 0, 8, 4, 12, 13)
+        path = self.write("t-0/00000000000000000000.txnindex", entries)
+        code, out, _ = torc("inspect", "segment", path)
+        self.assertEqual(0, code)
+        self.assertIn("version: 0 producerId: 7 firstOffset: 3 lastOffset: 9 lastStableOffset: 10\n"
+                      "version: 0 producerId: 8 firstOffset: 4 lastOffset: 12 lastStableOffset: 13",
+                      out)
+        answer = self.envelope(torc("inspect", "segment", "--json", self.dir / "t-0")[1])
+        self.assertEqual(8, answer["data"][0]["aborted_transactions"][1]["producer_id"])
+        self.write("t-0/00000000000000000000.txnindex", entries + b"x")
+        self.assertEqual(1, torc("inspect", "segment", path)[0])
+
     def test_a_directory_stands_for_its_segments_in_order(self):
         self.write("t-0/00000000000000000009.log", batch(base_offset=9))
         self.write("t-0/00000000000000000000.log", batch())

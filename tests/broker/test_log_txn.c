@@ -1,7 +1,7 @@
 /* Transactions as a partition sees them: what is stable, what was aborted, who may write. */
 #include "tests/broker/log_rig.h"
 
-#include "broker/log/txn_index.h"
+#include "broker/log/producer.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -248,6 +248,46 @@ Test(log_txn, takes_a_marker_again_after_a_kill)
     cr_assert_eq(log_last_stable_offset(l), 2);
     cr_assert_eq(log_rig_mark(&r, l, m), KE_NONE);
     cr_assert_eq(log_end_offset(l), 2);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+static void marker_done(struct log_append *a)
+{
+    a->done = NULL;
+}
+
+Test(log_txn, snapshots_say_nothing_of_a_marker_that_may_yet_be_lost)
+{
+    struct log_rig r;
+    uint8_t bytes[BATCH_MARKER_SIZE_MAX];
+    uint32_t size = 0;
+    log_rig_start(&r);
+    struct log *l = start(&r, NULL);
+    cr_assert_eq(put(&r, l, 7, 3, 0, 0), KE_NONE);
+    struct batch_header h = batch_header_plain(0);
+    h.producer_id = 7;
+    h.producer_epoch = 4;
+    struct log_append a = {
+        .records = bytes,
+        .records_size = batch_build_marker(bytes, sizeof(bytes), &h, false, 5, io_wall_ms(r.io.io)),
+        .origin = LOG_ORIGIN_COORDINATOR,
+        .transaction_version = 2,
+        .done = marker_done};
+    cr_assert(log_append(l, &a)); /* and not durable yet */
+    uint8_t *snapshot = producers_encode(l, log_high_watermark(l), &size);
+    cr_assert_not_null(snapshot);
+    cr_assert_eq(snapshot[10 + 9], 3);      /* the epoch of the data */
+    cr_assert_eq(snapshot[10 + 34], 0xff);  /* no coordinator's epoch */
+    cr_assert_eq(snapshot[10 + 38 + 7], 0); /* the transaction that began at 0 is open */
+    cr_assert_eq(snapshot[10 + 38], 0);
+    mem_free(l->core->mem, snapshot, size);
+    LOG_UNTIL(&r, a.done == NULL);
+    snapshot = producers_encode(l, log_high_watermark(l), &size);
+    cr_assert_eq(snapshot[10 + 9], 4);
+    cr_assert_eq(snapshot[10 + 34 + 3], 5);
+    cr_assert_eq(snapshot[10 + 38], 0xff);
+    mem_free(l->core->mem, snapshot, size);
     log_rig_stop(&r);
     log_rig_end(&r);
 }
