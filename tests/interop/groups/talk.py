@@ -14,8 +14,8 @@ from harness.batch import read_batches
 from harness.wire import Client
 
 TALKS = []
-# A client id and a UUID, or 16 bytes in base 64.
-MEMBER = re.compile(r"([\w.]*-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![\w-])[\w-]{22}(?![\w-])")
+MEMBER = re.compile(r"([\w.]*-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+MADE = re.compile(r"[\w-]{22}")  # a member id that a broker has made for a consumer group
 LOADING = (14, 15, 16)  # loading, not available, not coordinator: a fresh topic is being made
 PRODUCER_IDS = ("producer_id", "ongoing_txn_producer_id", "v3_and_below_producer_id",
                 "producer_id_filters")
@@ -65,7 +65,7 @@ class Talk:
             value = value.replace(base64.urlsafe_b64encode(uid).decode().rstrip("="), f"<{topic}>")
         value = re.sub(r"\b1[6-9]\d{11}\b", "TIME", value)
         return MEMBER.sub(lambda m: self.members.setdefault(
-            m[0], f"{m[1] or ''}<{len(self.members) + 1}>"), value)
+            m[0], f"{m[1]}<{len(self.members) + 1}>"), value)
 
     def even(self, value, name=""):
         if isinstance(value, dict):
@@ -76,6 +76,8 @@ class Talk:
             return [self.batch(b) for b in read_batches(value or b"")]
         if isinstance(value, bytes):
             return self.text(str(value))
+        if name == "member_id" and isinstance(value, str) and MADE.fullmatch(value):
+            return self.members.setdefault(value, f"<{len(self.members) + 1}>")
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, bool) or value is None:
@@ -109,13 +111,15 @@ class Talk:
         for key, value in answer.items():
             if key in RESULTS and value:
                 answer[key] = self.results(value)
-            if key in ("groups", "topics", "partitions", "transaction_states", "markers",
-                       "results_by_transaction") and isinstance(value, list):
+            if key in ("groups", "topics", "partitions", "members", "transaction_states",
+                       "markers", "results_by_transaction") and isinstance(value, list):
                 for inner in value:
                     if isinstance(inner, dict):
                         self.order(inner)
             if key in ("topics", "topic_partitions") and value and isinstance(value, list):
                 value.sort(key=lambda t: self.text(str(t)))
+            if key == "subscribed_topic_names" and value:
+                value.sort()
             if key in ("partitions", "partition_indexes") and value and isinstance(value, list):
                 value.sort(key=lambda p: p.get("partition_index", p.get("partition")) if isinstance(
                     p, dict) else p)
@@ -135,7 +139,7 @@ class Talk:
             self.order(answer)
             for holder in [answer, *[g for g in answer.get("groups", []) if "members" in g]]:
                 if api != "LeaveGroup" and "members" in holder:
-                    holder["members"].sort(key=lambda m: self.text(m["member_id"]))
+                    holder["members"].sort(key=lambda m: self.even(m["member_id"], "member_id"))
             if answer.get("error_code") and "error_message" in answer:
                 answer["error_message"] = bool(answer["error_message"])
         said = self.even(values)
