@@ -179,6 +179,20 @@ static void auditor_records(struct auditor *a, uint32_t partition,
     }
 }
 
+/* Each input of a teller that is done gave one transaction that is there, and no other did. */
+static void auditor_count_inputs(struct auditor *a, uint32_t t)
+{
+    struct run *r = a->run;
+    uint32_t made[TXNS_MAX] = {0};
+    for (uint32_t n = 0; n < TXNS_MAX; n++)
+        made[r->ledger.txns[t][n].input] += r->ledger.txns[t][n].walked != 0;
+    for (uint32_t i = 0; i < TXNS_MAX && !r->failed; i++) {
+        if (made[i] != (i < r->tellers[t].input))
+            run_fail(r, "input %u of teller %u is %u times in the output, and %u are done", i, t,
+                     made[i], r->tellers[t].input);
+    }
+}
+
 /* The end of a walk: what of each transaction was there. */
 static void auditor_judge(struct auditor *a)
 {
@@ -193,6 +207,7 @@ static void auditor_judge(struct auditor *a)
             if ((txn->seen & ~txn->walked) != 0)
                 run_fail(r, "transaction %u of teller %u was seen and is gone", n, t);
         }
+        auditor_count_inputs(a, t);
     }
 }
 

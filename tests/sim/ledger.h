@@ -1,6 +1,7 @@
 /* Transactions in the simulated world: tellers write records to several partitions of one topic in
  * each transaction, auditors read what is committed. What a teller knows of the end of each of its
- * transactions is held against what auditors see. */
+ * transactions is held against what auditors see. Each is made from the next one of a row of inputs
+ * and commits, with its records, how far in that row it is: as streams applications do. */
 #ifndef TESTS_SIM_LEDGER_H
 #define TESTS_SIM_LEDGER_H
 
@@ -27,6 +28,7 @@ struct ledger_txn {
     uint8_t mask; /* partitions written to */
     uint8_t seen;
     uint8_t walked; /* seen in the last walk */
+    uint32_t input; /* what it was made from; its offset is committed with it */
 };
 
 struct ledger {
@@ -48,16 +50,22 @@ struct teller {
     enum teller_state {
         TELLER_FIND,
         TELLER_INIT,
+        TELLER_LOOK,
         TELLER_BEGIN,
         TELLER_ADD,
         TELLER_PRODUCE,
+        TELLER_ADD_OFFSETS,
+        TELLER_OFFSETS,
         TELLER_END
     } state;
     int64_t producer_id;
     int16_t producer_epoch;
     int32_t sequences[LEDGER_PARTITIONS];
-    uint32_t made; /* transactions begun */
-    struct ledger_txn *txn;
+    uint32_t made;                  /* transactions begun */
+    struct ledger_txn *txn, *doubt; /* doubt: what became of it the committed offset will tell */
+    bool lost;                      /* looks for the coordinators again */
+    uint32_t finds;
+    uint32_t input; /* the next one: so many are done */
     uint8_t acked;
     uint32_t ends_sent;
     bool commits;

@@ -1,31 +1,39 @@
 /* A transactional producer, one request at a time.
  *
- *   FIND ─▶ INIT ─▶ BEGIN ─▶ (ADD) ─▶ PRODUCE ─▶ END ─▶ BEGIN ...
- *             ▲                                   │
- *             └── fenced, timed out, or in doubt ◀┘
+ *   FIND ─▶ INIT ─▶ LOOK ─▶ BEGIN ─▶ (ADD) ─▶ PRODUCE ─▶ (ADD_OFFSETS) ─▶ OFFSETS ─▶ END ─▶ BEGIN
+ *             ▲                                                                       │
+ *             └── fenced, timed out, or in doubt ◀────────────────────────────────────┘
  *
  * Half of them are as before transaction version 2: they add partitions themselves and keep their
  * epoch; the others let the broker do both. While harm is done a teller naps until its transaction
  * must have timed out, forgets what it was doing, and leaves a zombie behind that goes on under the
  * old epoch. Whatever a zombie asks must be refused.
  *
- * It commits only what was acknowledged, so the end of a transaction is that of all of it. */
+ * It commits only what was acknowledged, so the end of a transaction is that of all of it. When it
+ * does not know the end, the committed offset says it: it went up with the records or not at all.
+ */
 #include "tests/sim/run.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "proto/error.h"
+#include "proto/gen/add_offsets_to_txn.h"
 #include "proto/gen/add_partitions_to_txn.h"
 #include "proto/gen/api.h"
 #include "proto/gen/end_txn.h"
 #include "proto/gen/find_coordinator.h"
 #include "proto/gen/init_producer_id.h"
+#include "proto/gen/offset_fetch.h"
 #include "proto/gen/produce.h"
+#include "proto/gen/txn_offset_commit.h"
 
 #define ANSWER_LIMIT     (16u << 20)
 #define FIND_VERSION     3
 #define ADD_VERSION      3
+#define OFFSETS_VERSION  3
+#define LOOK_VERSION     7
+#define KEY_GROUP        0
 #define KEY_TRANSACTION  1
 #define PAUSE_NS         (40 * NS_PER_MS)
 #define THINK_NS         (20 * NS_PER_MS)
@@ -45,6 +53,11 @@ static int16_t produce_version(const struct teller *t)
 }
 
 static int16_t end_version(const struct teller *t)
+{
+    return t->verbatim ? 3 : 5;
+}
+
+static int16_t offsets_version(const struct teller *t)
 {
     return t->verbatim ? 3 : 5;
 }
@@ -113,6 +126,7 @@ static void teller_begin(struct teller *t)
     struct ledger *l = &r->ledger;
     assert(t->made < TXNS_MAX && t->txn == NULL);
     t->txn = &l->txns[t->index][t->made];
+    t->txn->input = t->input;
     t->txn->mask = (uint8_t)chance_between(r->chance, 1, (1u << l->partitions_count) - 1);
     t->acked = 0;
     t->ends_sent = 0;
@@ -136,7 +150,7 @@ static void teller_find(struct teller *t)
     struct find_coordinator_request q;
     find_coordinator_request_init(&q);
     q.key = text_of(t->id);
-    q.key_type = KEY_TRANSACTION;
+    q.key_type = t->finds++ % 2 == 0 ? KEY_TRANSACTION : KEY_GROUP; /* this makes their topics */
     LINK_ASK(&t->link, &q, find_coordinator, API_FIND_COORDINATOR, FIND_VERSION, 0, true);
 }
 
@@ -168,6 +182,56 @@ static void teller_add(struct teller *t)
     q.v3_and_below_topics = &topic;
     q.v3_and_below_topics_count = 1;
     LINK_ASK(&t->link, &q, add_partitions_to_txn, API_ADD_PARTITIONS_TO_TXN, ADD_VERSION, 0, true);
+}
+
+/* The group of a teller has no members: it commits from outside. */
+static void teller_look(struct teller *t)
+{
+    struct offset_fetch_request q;
+    struct offset_fetch_request_topic topic;
+    int32_t partition = 0;
+    offset_fetch_request_init(&q);
+    offset_fetch_request_topic_init(&topic);
+    topic.name = text_of(LEDGER_TOPIC);
+    topic.partition_indexes = &partition;
+    topic.partition_indexes_count = 1;
+    q.group_id = text_of(t->id);
+    q.topics = &topic;
+    q.topics_count = 1;
+    q.require_stable = true;
+    LINK_ASK(&t->link, &q, offset_fetch, API_OFFSET_FETCH, LOOK_VERSION, 0, true);
+}
+
+static void teller_add_offsets(struct teller *t)
+{
+    struct add_offsets_to_txn_request q;
+    add_offsets_to_txn_request_init(&q);
+    q.transactional_id = text_of(t->id);
+    q.producer_id = t->producer_id;
+    q.producer_epoch = t->producer_epoch;
+    q.group_id = text_of(t->id);
+    LINK_ASK(&t->link, &q, add_offsets_to_txn, API_ADD_OFFSETS_TO_TXN, OFFSETS_VERSION, 0, true);
+}
+
+static void teller_offsets(struct teller *t)
+{
+    struct txn_offset_commit_request q;
+    struct txn_offset_commit_request_topic topic;
+    struct txn_offset_commit_request_partition partition;
+    txn_offset_commit_request_init(&q);
+    txn_offset_commit_request_topic_init(&topic);
+    txn_offset_commit_request_partition_init(&partition);
+    partition.committed_offset = t->input + 1;
+    topic.name = text_of(LEDGER_TOPIC);
+    topic.partitions = &partition;
+    topic.partitions_count = 1;
+    q.transactional_id = text_of(t->id);
+    q.group_id = text_of(t->id);
+    q.producer_id = t->producer_id;
+    q.producer_epoch = t->producer_epoch;
+    q.topics = &topic;
+    q.topics_count = 1;
+    LINK_ASK(&t->link, &q, txn_offset_commit, API_TXN_OFFSET_COMMIT, offsets_version(t), 0, true);
 }
 
 static void produce_ask(struct teller *t, struct link *link, uint8_t mask, uint8_t *const *bytes,
@@ -316,6 +380,10 @@ static void teller_act(struct sim_event *e)
         teller_later(t, PAUSE_NS);
         return;
     }
+    if (t->lost) {
+        teller_find(t);
+        return;
+    }
     if (teller_misbehave(t))
         return;
     switch (t->state) {
@@ -324,6 +392,9 @@ static void teller_act(struct sim_event *e)
         break;
     case TELLER_INIT:
         teller_init(t);
+        break;
+    case TELLER_LOOK:
+        teller_look(t);
         break;
     case TELLER_BEGIN:
         if (t->made < t->run->options.txns)
@@ -334,9 +405,15 @@ static void teller_act(struct sim_event *e)
         break;
     case TELLER_PRODUCE:
         if (t->acked == t->txn->mask)
-            teller_move(t, TELLER_END, 1);
+            teller_move(t, t->verbatim ? TELLER_ADD_OFFSETS : TELLER_OFFSETS, 1);
         else
             produce_ask(t, &t->link, t->txn->mask & (uint8_t)~t->acked, t->bytes, t->sizes);
+        break;
+    case TELLER_ADD_OFFSETS:
+        teller_add_offsets(t);
+        break;
+    case TELLER_OFFSETS:
+        teller_offsets(t);
         break;
     case TELLER_END:
         teller_end(t);
@@ -366,6 +443,7 @@ static enum verdict teller_judge(struct teller *t, const char *what, int16_t err
     case KE_NETWORK_EXCEPTION:
     case KE_OPERATION_NOT_ATTEMPTED: /* one of the other partitions was refused */
     case KE_NOT_ENOUGH_REPLICAS:
+    case KE_UNSTABLE_OFFSET_COMMIT:
         return VERDICT_AGAIN;
     case KE_COORDINATOR_LOAD_IN_PROGRESS:
     case KE_COORDINATOR_NOT_AVAILABLE:
@@ -390,10 +468,11 @@ static enum verdict teller_judge(struct teller *t, const char *what, int16_t err
 /* Goes on as the error says; `well` where it was none. */
 static void teller_follow(struct teller *t, enum verdict verdict, enum teller_state well)
 {
+    t->lost |= verdict == VERDICT_FIND;
     if (verdict == VERDICT_WELL)
         teller_move(t, well, well == TELLER_BEGIN ? THINK_NS : 1);
     else if (verdict == VERDICT_AGAIN || verdict == VERDICT_FIND)
-        teller_later(t, PAUSE_NS); /* there is one node: the coordinator is where it was */
+        teller_later(t, PAUSE_NS);
     else
         teller_move(t, TELLER_INIT, PAUSE_NS);
 }
@@ -412,9 +491,44 @@ static void teller_inited(struct teller *t, const struct init_producer_id_respon
         t->producer_id = a->producer_id;
         t->producer_epoch = a->producer_epoch;
         memset(t->sequences, 0, sizeof(t->sequences));
-        teller_drop(t); /* whatever was open is aborted, or committed if that was asked */
+        if (t->txn != NULL) /* it is aborted, or committed if that was asked */
+            t->doubt = t->txn;
+        teller_drop(t);
+    }
+    teller_follow(t, verdict, TELLER_LOOK);
+}
+
+/* How far it is says what became of the transaction that it lost sight of. */
+static void teller_looked(struct teller *t, const struct offset_fetch_response *a)
+{
+    bool there = a->topics_count == 1 && a->topics[0].partitions_count == 1;
+    int16_t error = a->error_code;
+    if (error == KE_NONE && there)
+        error = a->topics[0].partitions[0].error_code;
+    enum verdict verdict = teller_judge(t, "OffsetFetch", error);
+    if (verdict == VERDICT_WELL && there) {
+        int64_t input = MAX(a->topics[0].partitions[0].committed_offset, 0);
+        bool unknown = t->doubt != NULL && t->doubt->end == TXN_COMMIT_SENT;
+        if (input != t->input && !(unknown && input == t->input + 1))
+            run_fail(t->run, "%s: committed is input %lld, but %u were done", t->id,
+                     (long long)input, t->input);
+        if (unknown)
+            t->doubt->end = input == t->input ? TXN_OPEN : TXN_COMMITTED;
+        t->doubt = NULL;
+        t->input = (uint32_t)input;
     }
     teller_follow(t, verdict, TELLER_BEGIN);
+}
+
+static void teller_offset_committed(struct teller *t, const struct txn_offset_commit_response *a)
+{
+    enum verdict worst = VERDICT_WELL;
+    for (int32_t i = 0; i < a->topics_count; i++) {
+        for (int32_t n = 0; n < a->topics[i].partitions_count; n++)
+            worst = MAX(worst,
+                        teller_judge(t, "TxnOffsetCommit", a->topics[i].partitions[n].error_code));
+    }
+    teller_follow(t, worst, TELLER_END);
 }
 
 static void teller_added(struct teller *t, const struct add_partitions_to_txn_response *a)
@@ -453,6 +567,7 @@ static void teller_ended(struct teller *t, const struct end_txn_response *a)
         if (t->commits)
             t->txn->end = TXN_COMMITTED;
         t->run->ledger.committed += t->commits;
+        t->input += t->commits;
         if (!t->verbatim) {
             bool next = a->producer_id != t->producer_id || a->producer_epoch > t->producer_epoch;
             if (!next)
@@ -465,7 +580,8 @@ static void teller_ended(struct teller *t, const struct end_txn_response *a)
     } else if (verdict == VERDICT_OVER && t->ends_sent == 1) {
         t->txn->end = TXN_OPEN; /* asked once, and refused */
     }
-    teller_follow(t, verdict, TELLER_BEGIN);
+    bool looks = chance_one_in(t->run->chance, 4); /* whether it is so */
+    teller_follow(t, verdict, looks ? TELLER_LOOK : TELLER_BEGIN);
 }
 
 #define TELLER_DECODE(name, version)                                                               \
@@ -481,11 +597,10 @@ static void teller_answered(struct link *l, const struct link_request *q, struct
     arena_init(&arena, &t->run->mem, ANSWER_LIMIT);
     if (q->api_key == API_FIND_COORDINATOR) {
         TELLER_DECODE(find_coordinator, FIND_VERSION);
-        enum teller_state on = t->txn == NULL ? TELLER_INIT : t->state;
-        if (read && teller_judge(t, "FindCoordinator", a.error_code) == VERDICT_WELL)
-            teller_move(t, on == TELLER_FIND ? TELLER_INIT : on, 1);
-        else
-            teller_later(t, PAUSE_NS);
+        bool found = read && teller_judge(t, "FindCoordinator", a.error_code) == VERDICT_WELL;
+        t->lost = t->finds % 2 != 0; /* both, whatever the answers: who needs one asks again */
+        teller_move(t, found && t->state == TELLER_FIND ? TELLER_INIT : t->state,
+                    found ? 1 : PAUSE_NS);
     } else if (q->api_key == API_INIT_PRODUCER_ID) {
         TELLER_DECODE(init_producer_id, init_version(t));
         if (read)
@@ -498,6 +613,18 @@ static void teller_answered(struct link *l, const struct link_request *q, struct
         TELLER_DECODE(produce, produce_version(t));
         if (read)
             teller_produced(t, &a);
+    } else if (q->api_key == API_OFFSET_FETCH) {
+        TELLER_DECODE(offset_fetch, LOOK_VERSION);
+        if (read)
+            teller_looked(t, &a);
+    } else if (q->api_key == API_ADD_OFFSETS_TO_TXN) {
+        TELLER_DECODE(add_offsets_to_txn, OFFSETS_VERSION);
+        if (read)
+            teller_follow(t, teller_judge(t, "AddOffsetsToTxn", a.error_code), TELLER_OFFSETS);
+    } else if (q->api_key == API_TXN_OFFSET_COMMIT) {
+        TELLER_DECODE(txn_offset_commit, offsets_version(t));
+        if (read)
+            teller_offset_committed(t, &a);
     } else {
         TELLER_DECODE(end_txn, end_version(t));
         if (read)
