@@ -142,10 +142,10 @@ int log_core_serve(struct log_core *c)
         int error = wal_begin(&d->wal, d->generation + 1);
         if (error == -ENOMEM)
             return error;
+        if (error == 0)
+            error = recovery_remove_old(d);
         if (error != 0)
             dir_fail(d, error, "beginning the WAL");
-        else
-            recovery_remove_old(d);
         checkpoints_forget(d);
     }
     state_move(&c->phase, &core_phases, PHASE_SERVING);

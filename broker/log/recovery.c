@@ -242,9 +242,12 @@ int recovery_run(struct log_core *c)
     return 0;
 }
 
-void recovery_remove_old(struct log_dir *d)
+/* Durably, before anything is appended: one that came back with a power cut would be replayed over
+ * what is newer, and cut indexes where it begins. */
+int recovery_remove_old(struct log_dir *d)
 {
     const struct log_core_config *config = &d->core->config;
+    bool removed = false;
     for (uint32_t i = 0; i < d->wal_found_count; i++) {
         const struct wal_found *f = &d->wal_found[i];
         /* Of cores that are no more: one of those that are removes them. */
@@ -253,5 +256,7 @@ void recovery_remove_old(struct log_dir *d)
         char path[PATH_ROOM];
         path_wal(path, d->path, f->core, f->number);
         dir_remove_file(d, path);
+        removed = true;
     }
+    return removed ? io_sync_directory(d->core->io, d->path) : 0;
 }

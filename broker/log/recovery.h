@@ -8,6 +8,6 @@ NODISCARD int recovery_run(struct log_core *c);
 /* A log opened on files that were there, after the replay. */
 NODISCARD int recovery_open_late(struct log *l);
 /* WAL files that no core of this configuration will write over. */
-void recovery_remove_old(struct log_dir *d);
+NODISCARD int recovery_remove_old(struct log_dir *d);
 
 #endif

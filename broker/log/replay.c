@@ -488,6 +488,7 @@ int replay_by_scan(struct log *l)
         error = segment_rebuild(l, s, &cut, &end);
         if (error == 0)
             error = txn_index_truncate(l, s, s->base); /* made anew with the producers */
+        l->aborted_from = MIN(l->aborted_from, s->base);
         if (error == 0 && scan_ends_log(l, i, cut, end)) {
             trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
                        "%s/%s: cut at offset %" PRId64 ", byte %" PRIu32 " of segment %" PRId64

@@ -74,7 +74,7 @@ bool txn_index_get(const uint8_t *from, struct aborted_txn *t)
     t->last_offset = get(&at);
     t->stable_offset = get(&at);
     return version && t->producer_id >= 0 && t->first_offset >= 0 &&
-           t->last_offset >= t->first_offset;
+           t->last_offset > t->first_offset;
 }
 
 /* ---- in memory ------------------------------------------------------------------------------- */

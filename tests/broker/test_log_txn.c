@@ -415,3 +415,12 @@ Test(log_txn, takes_the_index_away_with_its_segment)
     log_rig_stop(&r);
     log_rig_end(&r);
 }
+
+Test(log_txn, zeros_are_no_entry_of_the_index)
+{
+    uint8_t bytes[TXN_INDEX_ENTRY_SIZE] = {0}; /* what a power cut leaves of a page not synced */
+    struct aborted_txn t;
+    cr_assert(!txn_index_get(bytes, &t));
+    txn_index_put(bytes, &(struct aborted_txn){.last_offset = 1});
+    cr_assert(txn_index_get(bytes, &t)); /* one record of producer 0, then its marker */
+}
