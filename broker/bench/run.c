@@ -29,6 +29,8 @@
 #define NEWS_AT       64u
 #define ORDER_SLOTS   8u
 #define ID_TIMEOUT_MS 60000
+#define ID_TRIES      300u /* a node that has just started hands out ids a little later */
+#define ID_PAUSE_MS   100u
 #define SLICES_WANTED 60u
 #define SLICE_NS_MIN  (50 * NS_PER_MS)
 #define FOREVER_S     1e6
@@ -114,8 +116,14 @@ static bool producer_id(struct run *r, struct sharing *s)
     init_producer_id_request_init(&request);
     request.transactional_id = WIRE_NULL_STRING;
     request.transaction_timeout_ms = ID_TIMEOUT_MS;
-    if (!BENCH_ASK(&r->client, API_INIT_PRODUCER_ID, init_producer_id, &request, &response))
-        return false;
+    for (uint32_t i = 0; i < ID_TRIES; i++) {
+        if (!BENCH_ASK(&r->client, API_INIT_PRODUCER_ID, init_producer_id, &request, &response))
+            return false;
+        if (response.error_code != KE_COORDINATOR_LOAD_IN_PROGRESS &&
+            response.error_code != KE_COORDINATOR_NOT_AVAILABLE)
+            break;
+        bench_client_rest(&r->client, ID_PAUSE_MS);
+    }
     if (response.error_code != KE_NONE)
         return bench_client_fail(&r->client, "InitProducerId: %s",
                                  kafka_error_name((enum kafka_error)response.error_code));

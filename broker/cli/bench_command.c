@@ -51,6 +51,7 @@
 #define PARTITION   {"partition-bytes", 0, false, "N", "of a partition in an answer (1 MiB)"}
 #define BACKLOG     {"backlog", 0, false, "N", "records that wait for consumers (1000000)"}
 #define HTML        {"html", 0, false, "FILE", "a page with curves"}
+#define FLOOR       {"floor", 0, false, "DIR", "measures the machine and DIR's device first"}
 #define SWEEP       {"sweep", 0, false, "KEY=A,B..", "a load per value of rate, size, records ..."}
 #define SLO         {"slo", 0, false, "GOAL", "the highest rate with p99.9<2ms or the like"}
 #define VERSUS      {"versus", 0, false, "HOST:PORT", "another broker, in turn; ratios"}
@@ -64,7 +65,7 @@
 #define WRITING     TOPIC, CREATE, FRESH, COPIES, CONFIG, CONNECTIONS, IN_FLIGHT, RECORDS, SIZE, \
                     BATCHES, KEYS, ACKS, CODEC, SOFT, IDEMPOTENT, SEED
 #define SERIES      SWEEP, SLO, VERSUS, VERSUS_PID, REPEAT, THRESHOLD
-#define COMMON      BROKERS, SECONDS, WARMUP, THREADS, PID, JSON, HTML, QUIET, PLOT
+#define COMMON      BROKERS, SECONDS, WARMUP, THREADS, PID, JSON, HTML, QUIET, PLOT, FLOOR
 
 const struct option bench_produce_options[] = {RATE, MAXIMUM, COMMON, WRITING, SERIES, END};
 const struct option bench_consume_options[] = {COMMON, TOPIC, CONSUMERS, FETCH_BYTES, PARTITION,
@@ -73,6 +74,7 @@ const struct option bench_e2e_options[] = {RATE, MAXIMUM, COMMON, CONSUMERS, WRI
                                            PARTITION, SERIES, END};
 const struct option bench_catch_up_options[] = {RATE, MAXIMUM, COMMON, BACKLOG, CONSUMERS, WRITING,
                                                 FETCH_BYTES, PARTITION, END};
+const struct option bench_floor_options[] = {JSON, END};
 const struct option bench_connections_options[] = {RATE, MAXIMUM, COMMON, CONNECTIONS, END};
 /* clang-format on */
 

@@ -6,6 +6,7 @@
  *   --slo p99.9<2ms   doubles the rate until the goal is missed, then halves the gap: the highest
  *                     rate that keeps it
  *   --versus B        A B A B ...: ratios with their confidence interval
+ *   --floor DIR       first, what the machine does without a broker
  *
  * Invariant: loads of one question differ in what the question says and in nothing else.
  * Failure modes: a load that fails ends the question; what was measured before is shown. */
@@ -28,6 +29,7 @@ struct question {
     struct cli *cli;
     struct bench_series series;
     struct provenance provenance;
+    struct floor *floor; /* NULL: not asked for */
     struct text out;
 };
 
@@ -112,6 +114,8 @@ static bool write_json(struct question *q)
     text_json_string(&t, "command", q->cli->command->name);
     text_json_string(&t, "version", q->provenance.version);
     report_json_provenance(&t, "provenance", &q->provenance);
+    if (q->floor != NULL)
+        floor_json(&t, "floor", q->floor);
     if (s->count > 0)
         report_json_result(&t, "result", &s->points[0]->result);
     text_json_open(&t, "series", '[');
@@ -383,6 +387,53 @@ static int ask_versus(struct question *q, uint32_t repeats)
     return code == EXIT_OK ? judge(q, q->asked->threshold) : code;
 }
 
+/* What the machine does without a broker, before anything else. */
+static bool ask_floor(struct question *q, const char *directory)
+{
+    char why[512];
+    q->floor = mem_zalloc(&q->cli->mem, sizeof(*q->floor));
+    if (q->floor == NULL)
+        return false;
+    if (floor_measure(q->floor, q->cli->io, &q->cli->mem, directory, why, sizeof(why)) != 0) {
+        cli_complain(q->cli, "%s", why);
+        return false;
+    }
+    floor_table(&q->out, q->floor);
+    show(q);
+    return true;
+}
+
+static int ask(struct question *q)
+{
+    struct cli *c = q->cli;
+    struct asked *a = q->asked;
+    if (asked_has(a, "sweep"))
+        return ask_sweep(q, cli_value(c, "sweep"));
+    if (asked_has(a, "slo"))
+        return ask_goal(q, cli_value(c, "slo"));
+    if (asked_has(a, "versus"))
+        return ask_versus(q, a->repeats == 0 ? REPEATS : a->repeats);
+    return a->repeats > 1 ? ask_again(q, a->repeats) : ask_once(q);
+}
+
+int command_bench_floor(struct cli *c)
+{
+    struct asked *a = mem_zalloc(&c->mem, sizeof(*a));
+    struct question *q = mem_zalloc(&c->mem, sizeof(*q));
+    if (a == NULL || q == NULL || cli_io(c) == NULL)
+        return EXIT_FAILED;
+    a->cli = c;
+    q->asked = a;
+    q->cli = c;
+    series_init(&q->series, &c->mem);
+    text_init(&q->out, &c->mem);
+    provenance_read(&q->provenance, c->io, &c->mem, 0, asked_version());
+    bool good = ask_floor(q, c->parsed.positionals_count > 0 ? c->parsed.positionals[0] : ".");
+    if (good && asked_has(a, "json"))
+        good = write_json(q);
+    return good ? EXIT_OK : EXIT_FAILED;
+}
+
 int asked_run(struct asked *a, struct cli *c)
 {
     struct question *q = mem_zalloc(&c->mem, sizeof(*q));
@@ -393,21 +444,16 @@ int asked_run(struct asked *a, struct cli *c)
     series_init(&q->series, &c->mem);
     text_init(&q->out, &c->mem);
     provenance_read(&q->provenance, c->io, &c->mem, a->o.pid, asked_version());
-    int code;
-    if (asked_has(a, "sweep"))
-        code = ask_sweep(q, cli_value(c, "sweep"));
-    else if (asked_has(a, "slo"))
-        code = ask_goal(q, cli_value(c, "slo"));
-    else if (asked_has(a, "versus"))
-        code = ask_versus(q, a->repeats == 0 ? REPEATS : a->repeats);
-    else
-        code = a->repeats > 1 ? ask_again(q, a->repeats) : ask_once(q);
+    int code = EXIT_FAILED;
+    if (!asked_has(a, "floor") || ask_floor(q, cli_value(c, "floor")))
+        code = ask(q);
     if (asked_has(a, "json") && q->series.count > 0 && !write_json(q))
         code = EXIT_FAILED;
     if (asked_has(a, "html") && q->series.count > 0 && !write_html(q))
         code = EXIT_FAILED;
     series_free(&q->series);
     text_free(&q->out);
+    mem_free(&c->mem, q->floor, sizeof(*q->floor));
     mem_free(&c->mem, q, sizeof(*q));
     return code;
 }

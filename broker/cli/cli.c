@@ -103,6 +103,9 @@ const struct command cli_commands[] = {
      bench_description, bench_catch_up_options, command_bench_catch_up},
     {"bench connections", "", 0, 0, "open connections and keep them", bench_description,
      bench_connections_options, command_bench_connections},
+    {"bench floor", "[DIR]", 0, 1, "what this machine does without a broker",
+     "Scheduling, timers, loopback, and the device under DIR (here) at depths of 1 to 32 writes.",
+     bench_floor_options, command_bench_floor},
     {"stat", "", 0, 0, "show where the time of a running broker's requests and cores goes",
      "Asks a broker of this machine that runs as this user (or anybody's, as root). Figures count\n"
      "from its start.",
