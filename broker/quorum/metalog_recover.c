@@ -36,6 +36,8 @@
 
 #define BATCH_FILE_BUFFER   (1u << 20)
 #define LATER_SEARCH_BYTES  (64u << 20) /* how far behind a bad place we look */
+#define APPEND_MAX          (8u << 20)  /* one append; Kafka's leaders write at most so much too */
+#define KEEP_PIECE          (64u << 10)
 #define EPOCHS_FILE_MAX     (16u << 20)
 #define NAME_SNAPSHOT_SIZE  31 /* %020d-%010d */
 #define NAME_SEGMENT_DIGITS 20
@@ -369,6 +371,29 @@ static int32_t noted_epoch(const struct metalog *m)
     return epoch >= 0 && epoch <= INT32_MAX ? (int32_t)epoch : -1;
 }
 
+/* What the page cache shows may be on no disk yet: a process that was killed has left it there, or
+ * its last sync has failed, and no later one brings those bytes back. So the last append, whatever
+ * it was, is written once more before anything is built upon it, or a power cut would tear a hole
+ * below. */
+static int segment_keep(struct metalog *m, uint64_t end)
+{
+    struct io *io = m->options.io;
+    uint8_t *bytes = mem_alloc(m->options.mem, KEEP_PIECE);
+    int64_t done = bytes == NULL ? -ENOMEM : 0;
+    uint64_t at = end > APPEND_MAX ? end - APPEND_MAX : 0;
+    while (done >= 0 && at < end) {
+        uint64_t size = MIN(end - at, (uint64_t)KEEP_PIECE);
+        done = io_pread(io, m->fd, bytes, size, at);
+        if (done > 0)
+            done = io_pwrite(io, m->fd, bytes, (uint64_t)done, at);
+        if (done == 0)
+            done = -EIO; /* it was there a moment ago */
+        at += done > 0 ? (uint64_t)done : 0;
+    }
+    mem_free(m->options.mem, bytes, KEEP_PIECE);
+    return done < 0 ? (int)done : io_fdatasync(io, m->fd);
+}
+
 /* Reads one segment, which is m's last, into m's books, and from offset `from` to the reader. */
 static int segment_scan(struct metalog *m, const struct metalog_reader *reader, int64_t from,
                         bool is_last, const char *path, char *why, size_t why_size)
@@ -407,10 +432,8 @@ static int segment_scan(struct metalog *m, const struct metalog_reader *reader, 
             result = -EBADMSG;
         }
     }
-    /* What the page cache shows may be on no disk yet: a process that was killed has left it there.
-     * It is kept before anything is built upon it, or a power cut would tear a hole below. */
     if (result == 0 && is_last)
-        result = io_fdatasync(m->options.io, m->fd);
+        result = segment_keep(m, f.position);
     batch_file_done(&f);
     return result;
 }

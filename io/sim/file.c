@@ -109,11 +109,13 @@ static uint64_t iov_read(struct sim_op *o, const struct io_rw *rw)
 
 /* ---- asynchronous transfers ------------------------------------------------------------------ */
 
-/* A write fails after some of its pages, or in the sync that belongs to it. */
+/* A write fails after some of its pages, none and all included, or in the sync that belongs to it.
+ */
 static void write_fail(struct sim_op *o, const struct io_rw *rw)
 {
     struct disk *d = &o->io->machine->disk;
-    uint64_t part = chance_between(&o->io->machine->chance, 0, o->size) / DISK_PAGE * DISK_PAGE;
+    uint64_t pages = (o->size + DISK_PAGE - 1) / DISK_PAGE;
+    uint64_t part = MIN(o->size, chance_between(&o->io->machine->chance, 0, pages) * DISK_PAGE);
     int error = iov_write(o, rw, 0, part);
     (void)error; /* it has failed already */
     if (!o->dsync || part == 0)
