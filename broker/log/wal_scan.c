@@ -11,6 +11,8 @@
  *               and with it what was in flight behind it, be it whole: nothing of that was either
  *   rot         behind the damage is a group that left when what is damaged was durable. Reading
  *               goes on behind it, and the logs will show by their offsets who lost.
+ *   begun anew  the oldest file is damaged: what was in it is settled, and its successor holds
+ *               what is needed
  *
  * Whose files: when the number of cores is what it was, a core reads its own. Otherwise partitions
  * have moved, and every core reads all and takes what belongs to its logs.
@@ -240,6 +242,14 @@ static const uint8_t *set_group(struct wal_set *w, struct wal_group_header *h, i
 
 /* ---- where it ends --------------------------------------------------------------------------- */
 
+/* The oldest file of several is the one that is begun anew next, when all in it is settled: damage
+ * there may come from a first write that was torn, and is no rot. (Were it rot in something that is
+ * still needed, the logs would miss it.) */
+static bool set_is_oldest(const struct wal_set *w)
+{
+    return w->at_file == 0 && w->files_count > 1;
+}
+
 /* Is there, behind damage, a group in this file that left later? Then reading goes on there. */
 static bool set_look_ahead(struct wal_set *w, int *error)
 {
@@ -255,10 +265,12 @@ static bool set_look_ahead(struct wal_set *w, int *error)
                 h.sequence >= w->sequence;
         if (!header_sound(w, &h) || h.first_in_flight <= w->sequence)
             continue;
+        if (set_is_oldest(w) && h.sequence >= w->files[w->files_count - 1]->header.start_sequence)
+            return false; /* of the write that began it anew, and whose header was lost */
         w->position = at;
         w->sequence = h.sequence;
         w->crc = h.previous_crc;
-        w->result->rot++;
+        w->result->rot += set_is_oldest(w) ? 0 : 1;
         return true;
     }
     if (torn && *error == 0 && w->at_file + 1 == w->files_count)
@@ -282,7 +294,8 @@ static bool set_go_on(struct wal_set *w, int *error)
     if (!next || *error != 0)
         return false;
     const struct wal_file_header *h = &w->files[w->at_file + 1]->header;
-    w->result->rot++; /* a later file was begun, so this one had been written further */
+    /* A later file was begun, so this one had been written further. */
+    w->result->rot += set_is_oldest(w) ? 0 : 1;
     w->sequence = h->start_sequence;
     w->crc = h->start_crc;
     *error = set_open_file(w, w->at_file + 1);
