@@ -49,7 +49,7 @@ class Step:
         return None
 
 
-def meson(name, what, folder, suite, options=(), env=None, limit_s=400, needs=()):
+def meson(name, what, folder, suite, options=(), env=None, limit_s=900, needs=()):
     """A step that builds the tree in a folder of its own and runs one suite of its tests."""
     self = [sys.executable, __file__, "--meson", folder, suite or "-", *options]
     return Step(name, what, self, needs=("meson", "ninja", *needs), limit_s=limit_s, env=env)
