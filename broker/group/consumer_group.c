@@ -573,7 +573,8 @@ void consumer_drop(struct consumer *c)
 /* Rooms for what apply counts. */
 static bool apply_reserve(struct consumer_group *cg, const struct told *t)
 {
-    if (!topics_ensure(cg, &t->topics) || map_reserve(&cg->by_instance, cg->by_instance.count + 1))
+    if (!topics_ensure(cg, &t->topics) ||
+        (t->instance_id.size >= 0 && map_reserve(&cg->by_instance, cg->by_instance.count + 1) != 0))
         return false;
     return t->pattern.size <= 0 || pattern_make(cg, t->pattern) != NULL;
 }
@@ -626,14 +627,12 @@ bool consumer_apply_rename(struct consumer *c, struct wire_string id)
 {
     struct consumer_group *cg = c->of;
     struct wire_string copy;
-    if (wire_string_equal(c->id, id)) {
-        consumer_timers_cancel(c);
-        return true;
-    }
-    assert(consumer_find(cg, id) == NULL);
+    assert(consumer_find(cg, id) == NULL || consumer_find(cg, id) == c);
     if (map_reserve(&cg->by_id, cg->by_id.count + 1) != 0 || !own_string(mem_of(cg), &copy, id))
         return false;
     consumer_timers_cancel(c);
+    list_remove(&c->link);
+    list_push_back(&cg->members, &c->link); /* as who reads the records finds it */
     (void)map_remove(&cg->by_id, c->id.data, (uint32_t)c->id.size);
     disown_string(mem_of(cg), &c->id);
     c->id = copy;
