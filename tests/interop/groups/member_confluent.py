@@ -1,13 +1,14 @@
-"""confluent-kafka (librdkafka) as a member: ADDRESS TOPIC GROUP COUNT IDLE_S, see members.py."""
+"""confluent-kafka (librdkafka) as a member: ADDRESS TOPIC GROUP COUNT IDLE_S [consumer], see members.py."""
 import sys
 import time
 
 from confluent_kafka import Consumer, KafkaError
 
 address, topic, group, count, idle_s = *sys.argv[1:4], int(sys.argv[4]), float(sys.argv[5])
-consumer = Consumer({"bootstrap.servers": address, "group.id": group,
+how = {"group.protocol": "consumer"} if sys.argv[6:] else {"session.timeout.ms": 10000}
+consumer = Consumer({"bootstrap.servers": address, "group.id": group, **how,
                      "auto.offset.reset": "earliest", "enable.auto.commit": False,
-                     "session.timeout.ms": 10000, "topic.metadata.refresh.interval.ms": 1000})
+                     "topic.metadata.refresh.interval.ms": 1000})
 
 
 def assigned(_, parts):

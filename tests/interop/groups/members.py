@@ -1,6 +1,7 @@
 """Real clients as members of groups.
 
-Each program takes ADDRESS TOPIC GROUP COUNT IDLE_S: it reads from the earliest offset that its group has
+Each program takes ADDRESS TOPIC GROUP COUNT IDLE_S, and "consumer" if it is to speak the consumer
+protocol (KIP-848): it reads from the earliest offset that its group has
 not committed, prints "record PARTITION OFFSET" for each record and "assigned PARTITION..." for each
 assignment, commits, and leaves after COUNT records or when none has come for IDLE_S.
 """
@@ -58,13 +59,15 @@ def java():
 CLIENTS = [("kcat", kcat), ("confluent-kafka", python("member_confluent.py")),
            ("kafka-python", python("member_kafka_python.py")),
            ("aiokafka", python("member_aiokafka.py")), ("franz-go", go), ("kafkajs", node),
-           ("java", java)]
+           ("java", java), ("confluent-kafka as consumer", python("member_confluent.py")),
+           ("java as consumer", java)]
 
 
 def words(name, address, topic, group, count, idle_s):
-    if name != "java":
-        return [address, topic, group, str(count), str(idle_s)]
-    return ["--bootstrap-server", address, "--topic", topic, "--group", group, "--from-beginning",
+    new = name.endswith(" as consumer")
+    if not name.startswith("java"):
+        return [address, topic, group, str(count), str(idle_s), *(["consumer"] if new else [])]
+    return [*(["--command-property", "group.protocol=consumer"] if new else []), "--bootstrap-server", address, "--topic", topic, "--group", group, "--from-beginning",
             "--timeout-ms", str(int(idle_s * 1000) + 8000), "--formatter-property",
             "print.partition=true", "--formatter-property", "print.offset=true",
             *(["--max-messages", str(count)] if count < ALL else [])]
@@ -136,7 +139,7 @@ def story(ran):
 
 def alone(broker, name, command):
     """One member reads all, another of its group then nothing more but what is new."""
-    topic = f"t-{name}"
+    topic = f"t-{name}".replace(" ", "-")
     create(broker.address, topic)
     produce(broker.address, topic, EACH)
     expect_records(finish(start(name, command, broker.address, topic, f"g-{name}",
@@ -148,7 +151,7 @@ def alone(broker, name, command):
 
 def together(broker, name, command):
     """Two members share the partitions: each has some, none has another's, nothing is lost."""
-    topic, group = f"t-{name}", f"both-{name}"
+    topic, group = f"t-{name}".replace(" ", "-"), f"both-{name}"
     both = [start(name, command, broker.address, topic, group, ALL, 4) for _ in range(2)]
     produce(broker.address, topic, 3)
     ran = [finish(task) for task in both]
@@ -158,20 +161,47 @@ def together(broker, name, command):
         raise AssertionError(f"{len(want - got)} records are missing:\n{story(ran[0])}\n"
                              f"{story(ran[1])}")
     for r in ran:
-        if not r.assigned and name != "java":
+        if not r.assigned and not name.startswith("java"):
             raise AssertionError(f"a member was never assigned anything\n{r.text[-500:]}")
+
+
+def both_protocols(broker, _, command):
+    """A classic member and one of the consumer protocol share a group, while it is taken over, and
+    after the latter has left the former has everything again."""
+    topic, group = "t-both-protocols", "both protocols"
+    create(broker.address, topic)
+    produce(broker.address, topic, 2)
+    old = start("confluent-kafka", command, broker.address, topic, group, ALL, 9)
+    time.sleep(1)
+    new = start("confluent-kafka as consumer", command, broker.address, topic, group, ALL, 4)
+    for _ in range(5):
+        time.sleep(0.5)
+        produce(broker.address, topic, 1)
+    ran = [finish(new)]
+    produce(broker.address, topic, 1)
+    ran.append(finish(old))
+    got = set(ran[0].records) | set(ran[1].records)
+    if got != {(p, o) for p in range(PARTITIONS) for o in range(8)}:
+        raise AssertionError(f"{len(got)} records:\n{story(ran[0])}\n{story(ran[1])}")
+    if not ran[0].assigned or not any(a and len(a) < PARTITIONS for a in ran[1].assigned):
+        raise AssertionError(f"they did not share:\n{story(ran[0])}\n{story(ran[1])}")
+    if (PARTITIONS - 1, 7) not in ran[1].records:
+        raise AssertionError(f"the last is not the first one's:\n{story(ran[1])}")
 
 
 def after_kill(broker, name, command):
     """What was committed before a kill -9 is still known."""
-    produce(broker.address, f"t-{name}", 1)
-    ran = finish(start(name, command, broker.address, f"t-{name}", f"g-{name}", 4 * PARTITIONS, 8))
+    topic = f"t-{name}".replace(" ", "-")
+    produce(broker.address, topic, 4 if name == "java as consumer" else 1)  # three are of `together`
+    ran = finish(start(name, command, broker.address, topic, f"g-{name}", 4 * PARTITIONS, 8))
     expect_records(ran, EACH + 2, EACH + 6)
 
 
 def run_clients(report, place, kind, wanted):
     """Kills the broker once for all clients."""
-    broker, able = place.broker(kind, "clients", settings={"log.retention.ms": -1}).start(), []
+    able, settings = [], {"log.retention.ms": -1, "group.consumer.min.heartbeat.interval.ms": 300,
+                          "group.consumer.heartbeat.interval.ms": 300}
+    broker = place.broker(kind, "clients", settings=settings).start()
     for name, prepare in CLIENTS:
         if wanted and name not in wanted:
             continue
@@ -181,7 +211,10 @@ def run_clients(report, place, kind, wanted):
             report.skip(name, str(e))
     for name, command in able:
         report.case(f"{name} alone", alone, broker, name, command)
-        report.case(f"{name} together", together, broker, name, command)
+        if name != "java as consumer":  # it waits long before it leaves; the other one does the same
+            report.case(f"{name} together", together, broker, name, command)
+        if name == "confluent-kafka as consumer":
+            report.case("both protocols together", both_protocols, broker, name, command)
     if broker.kind == "address":
         report.skip("clients after a kill", "the broker is somebody else's")
         return
