@@ -184,6 +184,25 @@ def load():
     yield Call("end offsets after load", "kafka-get-offsets", "{b} --topic load")
 
 
+def groups():
+    g, new = "kafka-consumer-groups", "--group new"
+    yield Call("consume as a new consumer", "kafka-console-consumer",
+               "{b} --topic one --from-beginning --max-messages 10 --group new --timeout-ms 30000 "
+               "--command-property group.protocol=consumer")
+    yield Call("list groups of the new protocol", g, "{b} --list --type consumer")
+    yield Call("list groups by state", g, "{b} --list --state Empty")
+    yield Call("describe a group of the new protocol", g, f"{{b}} --describe {new} --verbose")
+    yield Call("its state", g, f"{{b}} --describe {new} --state --verbose")
+    yield Call("its members", g, f"{{b}} --describe {new} --members --verbose")
+    yield Call("reset its offsets", g, f"{{b}} --reset-offsets {new} --topic one --to-offset 3 "
+               "--execute")
+    yield Call("configure it", "kafka-configs", "{b} --alter --entity-type groups --entity-name new "
+               "--add-config consumer.session.timeout.ms=50000")
+    yield Call("its configuration", "kafka-configs",
+               "{b} --describe --entity-type groups --entity-name new")
+    yield Call("delete it", g, f"{{b}} --delete {new}")
+
+
 def calls():
-    for part in (topics, configs, records, cluster, load):
+    for part in (topics, configs, records, cluster, load, groups):
         yield from part()
