@@ -120,9 +120,8 @@ static void txns_topic_deleted(struct coordinator *c, struct wire_string topic)
 
 static void txns_close(struct coordinator *c, enum kafka_error error)
 {
-    (void)error; /* nobody is held */
     timer_cancel(&c->core->wheel, &c->say);
-    txn_shard_close(&c->txns);
+    txn_shard_close(&c->txns, error);
     assert(list_empty(&c->unsaid));
 }
 

@@ -149,6 +149,7 @@ struct broker_config {
     int32_t group_share_delivery_count_limit, group_share_partition_max_record_locks;
 
     /* transaction coordinator */
+    int32_t add_partitions_to_txn_retry_backoff_max_ms;
     int32_t transactional_id_expiration_ms, transaction_max_timeout_ms;
     int32_t transaction_state_log_num_partitions, transaction_state_log_segment_bytes;
     int16_t transaction_state_log_replication_factor;

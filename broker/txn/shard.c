@@ -7,7 +7,8 @@
  *  2. An id is in `ongoing` exactly in ONGOING, in `ending` exactly in PREPARE_*.
  *  3. Replaying the log from its start gives what was there when its last record was made, but for
  *     last_epoch and for the partitions whose markers were written already: they get them again.
- *  4. What is about to end is handed to the driver once its record is durable, and once after every
+ *  4. Calls wait only at transactions that are ending, and each for a bounded time.
+ *  5. What is about to end is handed to the driver once its record is durable, and once after every
  *     load: no transaction is left half ended.
  *
  * Failure modes: a record that cannot be read is passed over, as one of a kind that is not known;
@@ -46,6 +47,7 @@ static const struct state_table states = {
 
 static void shard_abort(struct timer *t);
 static void shard_expire(struct timer *t);
+static void shard_impatient(struct timer *t);
 
 void txn_shard_init(struct txn_shard *s, uint64_t seed)
 {
@@ -58,6 +60,7 @@ void txn_shard_init(struct txn_shard *s, uint64_t seed)
     shard_update_init(&s->update, s->mem, UPDATE_BYTES_MAX);
     timer_init(&s->aborts, shard_abort);
     timer_init(&s->expiry, shard_expire);
+    timer_init(&s->patience, shard_impatient);
     s->loaded = false;
 }
 
@@ -99,6 +102,7 @@ struct txn *txn_create(struct txn_shard *s, struct wire_string id)
     list_init(&t->link);
     list_init(&t->open);
     list_init(&t->topics);
+    list_init(&t->waiting);
     list_init(&t->ending.link);
     t->ending.kind = TXN_ENDING;
     t->now = (struct txn_fields){.epoch = -1,
@@ -115,6 +119,7 @@ struct txn *txn_create(struct txn_shard *s, struct wire_string id)
 void txn_remove(struct txn *t)
 {
     struct txn_shard *s = t->shard;
+    assert(list_empty(&t->waiting));
     (void)map_remove(&s->txns, t->id, t->id_size);
     list_remove(&t->link);
     list_remove(&t->open);
@@ -138,7 +143,7 @@ static void txn_place(struct txn *t)
         list_push_back(&s->ending, &t->open);
 }
 
-/* Invariant 4. */
+/* Invariant 5. */
 static void txn_hand_over(struct txn *t)
 {
     assert(list_empty(&t->ending.link) && !t->away);
@@ -389,19 +394,56 @@ void txn_shard_loaded(struct txn_shard *s)
     rounds_begin(s);
 }
 
-void txn_shard_close(struct txn_shard *s)
+static void waiting_refuse(struct txn *t, enum kafka_error error)
+{
+    struct list *l;
+    while ((l = list_pop_front(&t->waiting)) != NULL)
+        txn_call_refused(t->shard, container_of(l, struct txn_call, item.link), error);
+}
+
+void txn_shard_close(struct txn_shard *s, enum kafka_error error)
 {
     timer_cancel(s->wheel, &s->aborts);
     timer_cancel(s->wheel, &s->expiry);
+    timer_cancel(s->wheel, &s->patience);
     struct list *l;
-    while ((l = list_first(&s->all)) != NULL)
+    while ((l = list_first(&s->all)) != NULL) {
+        waiting_refuse(container_of(l, struct txn, link), error);
         txn_remove(container_of(l, struct txn, link));
+    }
     map_destroy(&s->txns);
     shard_update_taken(&s->update);
     s->loaded = false;
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */
+
+/* Who has waited long enough is told so. */
+static void shard_impatient(struct timer *timer)
+{
+    struct txn_shard *s = container_of(timer, struct txn_shard, patience);
+    uint64_t next_ns = UINT64_MAX;
+    bool told = false;
+    LIST_EACH(l, &s->ending)
+    {
+        struct txn *t = container_of(l, struct txn, open);
+        LIST_EACH(w, &t->waiting)
+        {
+            struct txn_call *call = container_of(w, struct txn_call, item.link);
+            if (call->due_ns > *s->now_ns) {
+                next_ns = MIN(next_ns, call->due_ns);
+                continue;
+            }
+            list_remove(w);
+            txn_call_refused(s, call, KE_CONCURRENT_TRANSACTIONS);
+            told = true;
+        }
+    }
+    if (next_ns != UINT64_MAX)
+        timer_arm(s->wheel, timer, next_ns);
+    if (told)
+        s->changed(s);
+}
 
 /* A timeout of INT32_MAX is that of a transaction which somebody else ends. */
 static bool txn_overdue(const struct txn *t)

@@ -16,8 +16,10 @@
  *
  * Invariants
  *  1. A step changes a transaction only if its record has been made.
- *  2. While a transaction ends (PREPARE_*) nothing but its completion changes it, and who asks is
- *     told CONCURRENT_TRANSACTIONS, to ask again soon.
+ *  2. While a transaction ends (PREPARE_*) nothing but its completion changes it. Who wants to add
+ *     partitions waits for that, it is a matter of two writes, but not for long
+ *     (add.partitions.to.txn.retry.backoff.max.ms); then it is told CONCURRENT_TRANSACTIONS, to ask
+ *     again soon, as all others are at once.
  *  3. Epochs never go over 32767, whatever a peer or a disk says.
  *
  * Failure modes: no memory: COORDINATOR_NOT_AVAILABLE, retried by the client, nothing has changed.
@@ -219,11 +221,37 @@ static enum kafka_error add_put(struct txn *t, const struct txn_add *q)
     return error;
 }
 
+/* Invariant 2. false: it has waited long enough. */
+static bool add_wait(struct txn_shard *s, struct txn *t, struct txn_call *call)
+{
+    uint64_t wait_ms = (uint32_t)s->config->add_partitions_to_txn_retry_backoff_max_ms;
+    if (call->due_ns == 0)
+        call->due_ns = *s->now_ns + wait_ms * NS_PER_MS;
+    if (call->due_ns <= *s->now_ns)
+        return false;
+    list_push_back(&t->waiting, &call->item.link);
+    if (!timer_armed(&s->patience))
+        timer_arm(s->wheel, &s->patience, call->due_ns);
+    return true;
+}
+
+void step_waiting(struct txn *t)
+{
+    struct list waiting;
+    struct list *l;
+    list_init(&waiting);
+    list_splice_back(&waiting, &t->waiting);
+    while ((l = list_pop_front(&waiting)) != NULL)
+        step_add(t->shard, container_of(l, struct txn_call, item.link));
+}
+
 void step_add(struct txn_shard *s, struct txn_call *call)
 {
     const struct txn_add *q = call->request;
     struct txn *t = txn_find(s, q->id);
     enum kafka_error error = add_check(t, q);
+    if (error == KE_CONCURRENT_TRANSACTIONS && !q->verify_only && add_wait(s, t, call))
+        return;
     if (error != KE_NONE) {
         txn_call_refused(s, call, error);
         return;
@@ -355,5 +383,6 @@ bool txn_complete(struct txn *t)
                 false) != KE_NONE)
         return false;
     txn_clear(t);
+    step_waiting(t);
     return true;
 }

@@ -63,7 +63,8 @@ struct txn_item { /* what stands in update.answered */
 };
 
 /* One thing asked of one id (or of all of a shard: TXN_LIST). It belongs to who asks, and is lent
- * until `answered`, which runs when everything that it tells is durable. */
+ * until `answered`, which runs when everything that it tells is durable. TXN_ADD is held for a
+ * while if the transaction before is still ending. */
 struct txn_call {
     struct txn_item item;
     int16_t version; /* of the api */
@@ -71,6 +72,7 @@ struct txn_call {
      * with wants_id: ask again with one. */
     int64_t spare_id;
     bool wants_id;
+    uint64_t due_ns; /* the shard's: how long it is held; 0: it was not */
     const void *request;
     void *response;
     struct arena *arena; /* for the arrays and texts of the response; TXN_ADD: NULL */
@@ -138,6 +140,7 @@ struct txn {
     struct txn_shard *shard;
     struct txn_fields now;
     struct txn_item ending; /* update.answered, or of the driver */
+    struct list waiting;    /* struct txn_call: TXN_ADD while it is ending */
     struct list topics;
     uint32_t partitions_count;
     bool away; /* the driver's: markers are under way */
@@ -172,6 +175,7 @@ struct txn_shard {
     struct list ongoing, ending; /* those in ONGOING, and in PREPARE_* */
     struct shard_update update;  /* answered: struct txn_item */
     struct timer aborts, expiry;
+    struct timer patience; /* of those who wait */
     bool loaded;
 };
 
@@ -190,7 +194,8 @@ void txn_shard_call(struct txn_shard *s, struct txn_call *call);
 void txn_partition_ended(struct txn *t, struct wire_string topic, int32_t partition);
 /* No partition is left: COMPLETE_*. false: no memory, to be tried again. */
 NODISCARD bool txn_complete(struct txn *t);
-/* Everything is freed, also what the driver still had of struct txn. Its records are dropped. */
-void txn_shard_close(struct txn_shard *s);
+/* Who waits is answered with the error, then everything is freed, also what the driver still had of
+ * struct txn. update.answered is left to be taken; its records are dropped. */
+void txn_shard_close(struct txn_shard *s, enum kafka_error error);
 
 #endif

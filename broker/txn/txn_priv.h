@@ -35,6 +35,8 @@ void txn_clear(struct txn *t); /* of all partitions */
 /* ---- step.c ---- */
 void step_init(struct txn_shard *s, struct txn_call *call);
 void step_add(struct txn_shard *s, struct txn_call *call);
+/* Tries again those who wait: the transaction has ended. */
+void step_waiting(struct txn *t);
 void step_end(struct txn_shard *s, struct txn_call *call);
 /* The epoch is raised, and what is ongoing aborted: nobody who has the old one is heard again. */
 NODISCARD enum kafka_error step_fence(struct txn *t);

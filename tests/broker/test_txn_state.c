@@ -384,6 +384,86 @@ Test(txn_state, old_clients_hear_of_fencing_in_words_they_know)
     rig_end(&r);
 }
 
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+struct waiting {
+    struct txn_call call;
+    struct txn_add add;
+    struct txn_ask_partition partition;
+    uint32_t answered;
+};
+
+static void waiting_answered(struct txn_call *call)
+{
+    container_of(call, struct waiting, call)->answered++;
+}
+
+/* An add while the transaction before is ending. */
+static void wait_at(struct txn_rig *r, struct waiting *w, struct rig_answer who, int32_t partition)
+{
+    *w = (struct waiting){.partition = {.topic = wire_string_of("t"), .partition = partition},
+                          .add = {.id = wire_string_of(ID),
+                                  .producer_id = who.id,
+                                  .epoch = who.epoch,
+                                  .client_version = 2,
+                                  .partitions = &w->partition,
+                                  .partitions_count = 1},
+                          .call = {.item.kind = TXN_ADD,
+                                   .spare_id = -1,
+                                   .request = &w->add,
+                                   .answered = waiting_answered}};
+    txn_shard_call(&r->shard, &w->call);
+    rig_take(&r->shard);
+    cr_assert_eq(w->answered, 0);
+}
+
+Test(txn_state, who_adds_while_the_transaction_before_ends_is_served_when_it_has_ended)
+{
+    static struct txn_rig r;
+    struct waiting a, b, stranger;
+    rig_init(&r);
+    struct rig_answer who = bring(&r, TXN_PREPARE_COMMIT);
+    wait_at(&r, &a, who, 3);
+    rig_pass(&r, 50);
+    wait_at(&r, &b, who, 4);
+    wait_at(&r, &stranger, (struct rig_answer){KE_NONE, who.id + STRANGER, 0}, 5);
+    rig_mark(&r, ID);
+    cr_expect_eq(a.answered + b.answered + stranger.answered, 3);
+    cr_expect_eq(a.partition.error, KE_NONE);
+    cr_expect_eq(b.partition.error, KE_NONE);
+    cr_expect_eq(stranger.partition.error, KE_INVALID_PRODUCER_ID_MAPPING);
+    cr_expect_eq(rig_state(&r, ID), TXN_ONGOING);
+    cr_expect_eq(rig_find(&r, ID)->partitions_count, 2);
+    rig_pass(&r, 1000);
+    cr_expect_eq(a.answered, 1);
+    expect_same_after_load(&r);
+    rig_end(&r);
+}
+
+Test(txn_state, nobody_waits_longer_than_configured)
+{
+    static struct txn_rig r;
+    struct waiting a, b, c;
+    rig_init(&r);
+    struct rig_answer who = bring(&r, TXN_PREPARE_ABORT);
+    wait_at(&r, &a, who, 3);
+    rig_pass(&r, 60);
+    wait_at(&r, &b, who, 4);
+    rig_pass(&r, 39);
+    cr_expect_eq(a.answered, 0);
+    rig_pass(&r, 2);
+    cr_expect_eq(a.answered, 1);
+    cr_expect_eq(a.partition.error, KE_CONCURRENT_TRANSACTIONS);
+    cr_expect_eq(b.answered, 0);
+    rig_pass(&r, 60);
+    cr_expect_eq(b.answered, 1);
+    cr_expect_eq(b.partition.error, KE_CONCURRENT_TRANSACTIONS);
+    wait_at(&r, &c, who, 5); /* who waits when the shard is closed is sent elsewhere */
+    rig_end(&r);
+    cr_expect_eq(c.answered, 1);
+    cr_expect_eq(c.partition.error, KE_NOT_COORDINATOR);
+}
+
 /* ---- what is refused before it is asked ------------------------------------------------------ */
 
 static enum kafka_error checked(struct txn_rig *r, const char *id, int32_t timeout_ms,
