@@ -68,6 +68,8 @@ static bool groups_txn_open(struct coordinator *c, struct group_call *call)
         !call->verified && (adds || c->core->config->transaction_partition_verification_enable);
     call->unverified = false;
     enum kafka_error error = l == NULL ? KE_NOT_COORDINATOR : KE_NONE;
+    if (r->producer_id < 0 || r->producer_epoch < 0)
+        error = KE_INVALID_PRODUCER_ID_MAPPING; /* nobody is such a producer */
     if (error == KE_NONE && asks &&
         !log_txn_begin(l, r->producer_id, r->producer_epoch, 0, adds, &guard))
         error = KE_COORDINATOR_NOT_AVAILABLE;

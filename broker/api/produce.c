@@ -48,6 +48,7 @@ struct produce_part {
     int32_t partition;
     bool txn;     /* a transactional batch: that the transaction is open is checked */
     bool refused; /* answered before it came to the log */
+    bool unknown; /* and that for good */
     int32_t base_sequence;
     struct produce_response_partition_produce_response *out;
 };
@@ -351,6 +352,8 @@ static bool leg_admit(struct data_core *core, struct produce_leg *leg)
         struct produce_part *part = leg->next;
         struct log *l = log_find(core->logs, part->topic_id, part->partition);
         leg->next = part->next;
+        if (part->unknown && l != NULL)
+            log_txn_forget(l, leg->produce->txn->ask.producer_id, part->append.txn_guard);
         if (part->refused)
             continue;
         part->append.done = part_done;
@@ -559,6 +562,7 @@ static void txn_judge(struct produce *p, struct produce_part *part, enum kafka_e
     if (error == KE_NONE)
         return;
     part->refused = true;
+    part->unknown = said == KE_INVALID_PRODUCER_ID_MAPPING || said == KE_PRODUCER_FENCED;
     part_refuse(part->out, error, txn_message(error));
 }
 

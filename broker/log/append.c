@@ -298,6 +298,9 @@ bool log_append(struct log *l, struct log_append *a)
     if (log_config(l)->log_append_time)
         a->append_time_ms = v.header.max_timestamp;
     append_batch(l, &v.header, batch, s);
+    /* Whoever ends a transaction relies on its marker, also where records need not be on disk: one
+     * that was lost would leave the transaction open for good. */
+    l->want_sync |= l->cached && change.marker;
     if (change.aborts && !l->cached)
         append_aborted(l, &change.aborted);
     producer_apply(l, &v.header, &change);

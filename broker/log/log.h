@@ -216,6 +216,9 @@ NODISCARD bool log_append(struct log *l, struct log_append *a);
  * memory. */
 NODISCARD bool log_txn_begin(struct log *l, int64_t producer_id, int16_t producer_epoch,
                              int32_t base_sequence, bool adds, uint64_t *guard);
+/* The coordinator knows nothing of such a transaction, and never will: whoever asked is forgotten.
+ */
+void log_txn_forget(struct log *l, int64_t producer_id, uint64_t guard);
 /* Would a batch of this node's own in this producer's transaction be taken? KE_NONE,
  * INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE. */
 enum kafka_error log_txn_check(const struct log *l, int64_t producer_id, int16_t producer_epoch,

@@ -349,6 +349,13 @@ bool log_txn_begin(struct log *l, int64_t producer_id, int16_t producer_epoch,
     return true;
 }
 
+void log_txn_forget(struct log *l, int64_t producer_id, uint64_t guard)
+{
+    const struct verification *v = verification_find(l, producer_id);
+    if (v != NULL && v->guard == guard)
+        verification_end(l, producer_id);
+}
+
 bool producer_reserve(struct log *l, const struct batch_header *h, struct producer_change *change)
 {
     assert(change->error == KE_NONE);

@@ -226,6 +226,9 @@ Test(log_txn, takes_the_first_batch_only_when_it_was_verified)
     cr_assert_eq(later, 0); /* it is open */
     cr_assert_eq(put(&r, l, 7, 0, 1, 0), KE_NONE);
     cr_assert_eq(mark(&r, l, 7, true), KE_NONE);
+    cr_assert(log_txn_begin(l, 9, 0, 1, true, &guard));
+    log_txn_forget(l, 9, guard);
+    cr_assert_eq(put(&r, l, 9, 0, 1, guard), KE_INVALID_TXN_STATE);
     cr_assert(log_txn_begin(l, 9, 0, 5, true, &guard)); /* version 2 begins at 0 */
     cr_assert_eq(put(&r, l, 9, 0, 5, guard), KE_OUT_OF_ORDER_SEQUENCE_NUMBER);
     log_rig_stop(&r);
