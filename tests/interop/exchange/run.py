@@ -9,7 +9,8 @@ and timestamps. At each change of hands these must agree with what the one befor
  1. each record: offset, timestamp, key, value, headers;
  2. topics: ids, partitions, configurations; begin and end offsets; offsets by time;
  3. what an idempotent producer wrote: a batch sent again gets the offset it had;
- 4. a group's committed offsets.
+ 4. a group's committed offsets;
+ 5. groups of the consumer protocol: epochs, members, what they have; they go on where they were.
 Kafka must call nothing torn or corrupt when it opens torc's directory, and its dump tool must accept each
 file in it.
 """
@@ -32,6 +33,9 @@ TOPIC, PARTITIONS, SEQ, GROUP = "exchange", 12, "sequenced", "exchange-group"
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 SETTINGS = {"log.segment.bytes": 2 << 20, "num.partitions": 1, "torc.cores": 2,
             "offsets.topic.num.partitions": 3}
+# Group, member, names of topics, pattern.
+CONSUMERS = [("sharing", "one", [TOPIC, SEQ], None), ("sharing", "two", [TOPIC, SEQ], None),
+             ("matching", "three", None, "exch.*"), ("ranging", "four", [TOPIC], None)]
 FIRST_MB, MORE_MB, WAIT_S = 100, 10, 60
 COMPLAINTS = re.compile(r"corrupt|Recovering unflushed (?!.*__cluster_metadata)|index file|ERROR|"
                         r"unclean shutdown|Found invalid|not consistent|Exception")
@@ -185,6 +189,47 @@ def committed(client):
             part.get("error_code") or answer.get("error_code"))
 
 
+def beat(client, group, member, epoch, names=None, pattern=None):
+    """A heartbeat of a member; at epoch 0 it joins, and has nothing."""
+    more = {} if epoch else {"rebalance_timeout_ms": 60000, "topic_partitions": [],
+                             "subscribed_topic_names": names, "subscribed_topic_regex": pattern,
+                             "server_assignor": "range" if group == "ranging" else "uniform"}
+    return client.ask("ConsumerGroupHeartbeat", 1, {
+        "group_id": group, "member_id": member, "member_epoch": epoch, **more})
+
+
+def consumers(client):
+    """The groups of the consumer protocol, as they are described."""
+    found = {}
+    for g in client.ask("ConsumerGroupDescribe", 1, {
+            "group_ids": sorted({c[0] for c in CONSUMERS})})["groups"]:
+        for m in g["members"]:
+            for key in ("assignment", "target_assignment"):
+                m[key] = sorted((t["topic_name"], sorted(t["partitions"]))
+                                for t in m[key]["topic_partitions"])
+        found[g["group_id"]] = {**g, "members": sorted(g["members"], key=lambda m: m["member_id"])}
+    return found
+
+
+def stable(found):
+    return all(g["group_state"] == "Stable" and all(
+        m["assignment"] for m in g["members"]) for g in found.values())
+
+
+def join_all(client):
+    for group, member, names, pattern in CONSUMERS:
+        beat(client, group, member, 0, names, pattern)
+    return consumers(client)
+
+
+def go_on(client, found):
+    """Each says that it is still there; returns the groups as they are then."""
+    epochs = {(g, m["member_id"]): m["member_epoch"] for g in found for m in found[g]["members"]}
+    wrong = [(who, a["error_code"], a["member_epoch"]) for who, epoch in epochs.items()
+             for a in [beat(client, *who, epoch)] if a["error_code"] or a["member_epoch"] != epoch]
+    return wrong or consumers(client)
+
+
 def until(attempt, wanted, what):
     """Repeat what a broker that has just started may refuse at first."""
     late, last = time.monotonic() + WAIT_S, None
@@ -206,7 +251,7 @@ class Exchange:
         self.report, self.place, self.name = report, place, name
         self.folder = place.folder / name
         self.writer, self.sequenced = Writer(), Sequenced()
-        self.digests = self.facts = self.offset = None
+        self.digests = self.facts = self.offset = self.groups = None
         self.port = None
         self.count = 0
 
@@ -243,6 +288,7 @@ class Exchange:
             self.offset = 1000 + turn
             until(lambda: commit(c, self.offset), lambda e: e == 0, "a commit")
             self.facts = until(lambda: facts(c, self.writer.begin_ms), settled, "offsets")
+            self.groups = until(lambda: join_all(c), stable, "consumers with partitions")
         self.digests = read_all(b.address, self.count)
         status = b.stop()
         self.report.check(f"{say} writes up to {self.count} records and stops", status in (0, 143),
@@ -272,6 +318,14 @@ class Exchange:
         want = self.offset, f"at {self.offset}", 0
         found = until(lambda: committed(client), lambda f: f[2] == 0, "a group's offsets")
         self.report.check(f"{say} finds the group's offset", found == want, f"{found}, not {want}")
+
+        found = until(lambda: consumers(client),
+                      lambda f: all(g["error_code"] not in (14, 15, 16) for g in f.values()), "groups")
+        self.report.check(f"{say} finds the same consumers", found == self.groups,
+                          f"{str(found)[:900]}, not {str(self.groups)[:900]}")
+        found = go_on(client, found)
+        self.report.check(f"{say} lets them go on", found == self.groups,
+                          f"{str(found)[:900]}, not {str(self.groups)[:900]}")
 
     def same_records(self, broker):
         digests = read_all(broker.address, self.count)
