@@ -10,7 +10,8 @@
  *
  * A load is a timetable fixed before it begins: request i is due at start + i / rate whatever
  * became of those before it, and its latency counts from there (response). From when it really left
- * it is called service; how late this program was itself, slip. In a closed loop (--max) each
+ * it is called service; how late it left, because its connection's window was full or this program
+ * itself was late, slip. In a closed loop (--max) each
  * connection keeps its window full: that gives a throughput, and a latency that says little by
  * itself. */
 #ifndef BROKER_BENCH_BENCH_H

@@ -82,7 +82,8 @@ const char bench_description[] =
     "Works against any Kafka broker. With --rate requests leave on a timetable fixed before, and\n"
     "latency counts from when each was due (response); from when it left it is called service, "
     "and\n"
-    "slip is how late this program was. With --max each connection keeps its window full. Records\n"
+    "slip is how late it left: its connection's window was full, or this program late. With --max\n"
+    "each connection keeps its window full. Records\n"
     "carry sequence numbers: what is lost, repeated or out of order is found where somebody "
     "reads.\n"
     "Exit code 0: done; 1: failed, or records are not as they should be; 3: too slow, or slower.";
