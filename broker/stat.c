@@ -135,6 +135,10 @@ static void sum_log(const struct log_core *logs, struct stat_sum *sum)
     to->cache_bytes += s.cache_bytes;
     to->torn_tails += s.torn_tails;
     to->rot += s.rot;
+    to->cleanings += s.cleanings;
+    to->cleaned_bytes_before += s.cleaned_bytes_before;
+    to->cleaned_bytes_after += s.cleaned_bytes_after;
+    to->uncleanable += s.uncleanable;
     histogram_merge(&sum->log_times.wal_write_ns, &t->wal_write_ns);
     histogram_merge(&sum->log_times.wal_write_bytes, &t->wal_write_bytes);
     histogram_merge(&sum->log_times.wal_write_batches, &t->wal_write_batches);

@@ -90,6 +90,10 @@ static void json_log(struct text *t, const struct stat_sum *s)
     text_json_integer(t, "memory_reads", s->log.memory_reads);
     text_json_integer(t, "disk_reads", s->log.disk_reads);
     text_json_integer(t, "cache_bytes", s->log.cache_bytes);
+    text_json_integer(t, "cleanings", s->log.cleanings);
+    text_json_integer(t, "cleaned_bytes_before", s->log.cleaned_bytes_before);
+    text_json_integer(t, "cleaned_bytes_after", s->log.cleaned_bytes_after);
+    text_json_integer(t, "uncleanable_logs", s->log.uncleanable);
     json_histogram(t, "wal_write_ns", &s->log_times.wal_write_ns);
     json_histogram(t, "wal_write_bytes", &s->log_times.wal_write_bytes);
     json_histogram(t, "wal_write_batches", &s->log_times.wal_write_batches);

@@ -43,11 +43,12 @@
 
 #define GROUP_SEGMENTS_MAX 64u /* a swap renames so many segments' files in one turn */
 #define PIECE_BYTES_MIN    (16u << 10)
-#define PIECE_BYTES_MAX    (512u << 10)
-#define CLEAR_SLOTS        (64u << 10) /* of the table, in one turn */
+#define PIECE_BYTES_MAX    (128u << 10) /* worked off in well under a millisecond */
+#define CLEAR_SLOTS        (64u << 10)  /* of the table, in one turn */
 #define MAP_SLOTS_MIN      64u
 #define RATE_UNLIMITED     1e15
 #define MEMORY_REST_NS     (5 * NS_PER_S)
+#define FLUSH_REST_NS      (200 * NS_PER_MS)
 
 enum clean_stage {
     CLEAN_REST,
@@ -81,6 +82,7 @@ struct cleaner {
     uint32_t slots_left; /* of the table, still to be looked at in this round */
     struct log_key best; /* dirtiest so far */
     double best_ratio;   /* < 0: none */
+    bool flushing;       /* others are being flushed first */
     /* one cleaning */
     struct log *log; /* NULL: none under way; referenced */
     bool io_armed, waits_for_flush;
@@ -135,6 +137,7 @@ static void cleaner_rest(struct cleaner *k, uint64_t for_ns)
     assert(k->log == NULL);
     k->slots_left = k->core->table_room;
     k->best_ratio = -1;
+    k->flushing = false;
     timer_arm(k->core->config.wheel, &k->timer, io_now_ns(k->core->io) + for_ns);
 }
 
@@ -188,6 +191,10 @@ static void cleaner_look(struct cleaner *k, struct log *l)
     retention_of_log(l); /* deletion first */
     if (l->state.now != LOG_OPEN || !clean_range_find(l, &r) || r.ratio <= k->best_ratio)
         return;
+    if (!range_settled(l, &r)) { /* nor does it keep others waiting */
+        k->flushing = true;
+        return;
+    }
     k->best = l->key;
     k->best_ratio = r.ratio;
 }
@@ -213,10 +220,8 @@ static void cleaner_choose(struct cleaner *k)
                  range_settled(l, &k->range) && cleaner_begin(k, l);
     if (begun)
         cleaner_run(k);
-    else if (l != NULL && cleaner_may(l) && !range_settled(l, &k->range))
-        cleaner_rest(k, MIN(backoff_ns(k), 1 * NS_PER_S)); /* it is being flushed */
     else
-        cleaner_rest(k, backoff_ns(k));
+        cleaner_rest(k, k->flushing ? MIN(backoff_ns(k), FLUSH_REST_NS) : backoff_ns(k));
 }
 
 /* ---- begin and end --------------------------------------------------------------------------- */
@@ -342,7 +347,6 @@ static void cleaner_end(struct cleaner *k)
     struct log *l = k->log;
     struct log_core *c = k->core;
     assert(!k->io_armed && l->cleaning);
-    bool killed = c->phase.now == PHASE_STOPPED;
     bool done = k->error == 0;
     if (done && l->state.now == LOG_OPEN) {
         l->cleaned_end = k->end;
@@ -352,7 +356,8 @@ static void cleaner_end(struct cleaner *k)
         cleaner_report(k);
     }
     cleaner_judge_error(k);
-    cleaner_drop(k, !killed);
+    /* Of a folder that is not ours any more, or of a kill, the files stay: a start removes them. */
+    cleaner_drop(k, l->state.now == LOG_OPEN && c->phase.now != PHASE_STOPPED);
     l->cleaning = false;
     k->log = NULL;
     log_unref(l);

@@ -547,6 +547,7 @@ Test(log_cleaner, a_crash_at_any_step_of_the_swap_leaves_the_old_or_the_new)
     check_crash(s, "put cleaned; note; mv " BASE ".log.cleaned " BASE ".log.swap", false, left);
     check_crash(s, "put cleaned; note; mv " BASE ".index.cleaned " BASE ".index.swap", false, left);
     check_crash(s, "put swap; note", true, left);
+    check_crash(s, "put swap; rm ../wal-*", true, left); /* as Kafka would have left it */
     check_crash(s, "put swap; note; old | head -12 | mark", true, left);
     check_crash(s, "put swap; note; old | tail -12 | mark", true, left);
     check_crash(s, "put swap; note; old | mark", true, left);
