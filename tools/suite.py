@@ -99,6 +99,8 @@ STEPS = [
          [PY, "tests/interop/compaction/run.py"], JAVA, BROKER, 200),
     Step("crash/kill", "killed under load again and again: nothing acknowledged is lost",
          [PY, "tests/crash/run.py"], (), (*BROKER, LOAD), 300),
+    Step("crash/transactions", "killed under transactions and groups: exactly once, whole or not at all",
+         [PY, "tests/crash/transactions.py"], (), BROKER, 300),
     Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",
          [PY, "tests/abuse/run.py"], (), (*BROKER, LOAD), 300),
     Step("bench/loopback", "torc bench measures what it says and finds what is lost or repeated",

@@ -18,7 +18,6 @@ A failure keeps the data directory and says which partition, offset, producer an
 import os
 import random
 import select
-import statistics
 import subprocess
 import sys
 import threading
@@ -28,14 +27,15 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
+from crash.killer import Killer  # noqa: E402
 from harness.batch import batch, read_batches, read_records  # noqa: E402
-from harness.broker import Place, answers, arguments, interrupt_on_term  # noqa: E402
+from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
 from harness.report import Report  # noqa: E402
 from harness.wire import Client, Closed  # noqa: E402
 
 LOAD = TOP / "build/tests/crash/crash_load"
 TOPIC, PARTITIONS, PRODUCERS = "crash", 16, 4
-READY_S, ANSWER_S, CHECK_S, STOP_S = 60, 60, 200, 60
+ANSWER_S, CHECK_S = 60, 200
 WRONGS = "lost duplicated reordered moved corrupt taken-back answer".split()
 GONE = (OSError, Closed, ValueError)  # what a client meets when the broker dies under it
 
@@ -189,60 +189,13 @@ def slow_disk(folder, bytes_a_second):
     return group
 
 
-class Crash:
+class Crash(Killer):
     def __init__(self, broker, args, load_rate, batch_max):
-        self.broker, self.args = broker, args
-        self.random = random.Random(args.seed)
-        self.counts, self.starts = Counter(), []
+        super().__init__(broker, random.Random(args.seed))
+        self.args = args
         self.admin = Admin(broker.address)
         self.load = Load(broker.port, args.seed, load_rate, batch_max)
-        self.bad_stops = []
         self.slow = slow_disk(broker.folder, args.slow_disk) if args.slow_disk else None
-
-    # ---- the broker ------------------------------------------------------------------------------
-
-    def launch(self):
-        command = self.broker.command()
-        if self.slow and self.random.random() < 0.5:
-            command = ["sh", "-c", f'echo $$ > {self.slow}/cgroup.procs; exec "$@"', "sh", *command]
-        with open(self.broker.log, "ab") as log:
-            self.broker.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, cwd=self.broker.folder)
-        self.launched = time.monotonic()
-
-    def start(self):
-        """Start it, now and then killing it first while it recovers."""
-        self.launch()
-        typical = statistics.median(self.starts[-9:]) if self.starts else 0.1
-        while self.random.random() < 0.25:
-            time.sleep(self.random.random() * typical * 1.3)
-            self.kill("starting")
-            self.launch()
-        while not answers(self.broker.port):
-            if self.broker.process.poll() is not None:
-                raise RuntimeError(f"the broker ended with {self.broker.process.returncode} "
-                                   "instead of starting")
-            if time.monotonic() - self.launched > READY_S:
-                raise RuntimeError(f"the broker did not start within {READY_S} s")
-            time.sleep(0.002)
-        self.starts.append(time.monotonic() - self.launched)
-
-    def kill(self, when):
-        if self.broker.process.poll() is not None:
-            raise RuntimeError(f"the broker ended by itself with {self.broker.process.returncode}")
-        self.broker.kill()
-        self.counts[when] += 1
-
-    def stop(self):
-        if self.broker.process.poll() is not None:
-            raise RuntimeError(f"the broker ended by itself with {self.broker.process.returncode}")
-        begin = time.monotonic()
-        self.broker.process.terminate()
-        status = self.broker.process.wait(STOP_S)
-        self.counts["stopped"] += 1
-        if status != 0:
-            self.bad_stops.append(f"status {status} after {time.monotonic() - begin:.1f} s")
 
     # ---- cycles ----------------------------------------------------------------------------------
 

@@ -1,0 +1,60 @@
+"""A broker that is killed and started again and again, at moments that a seed decides."""
+import statistics
+import subprocess
+import time
+from collections import Counter
+
+from harness.broker import answers
+
+READY_S, STOP_S = 60, 60
+
+
+class Killer:
+    """counts: how it ended, by when; starts: seconds until it served again."""
+
+    def __init__(self, broker, random):
+        self.broker, self.random, self.slow = broker, random, None
+        self.counts, self.starts, self.bad_stops = Counter(), [], []
+
+    def launch(self):
+        command = self.broker.command()
+        if self.slow and self.random.random() < 0.5:
+            command = ["sh", "-c", f'echo $$ > {self.slow}/cgroup.procs; exec "$@"', "sh", *command]
+        with open(self.broker.log, "ab") as log:
+            self.broker.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, cwd=self.broker.folder)
+        self.launched = time.monotonic()
+
+    def start(self):
+        """Start it, now and then killing it first while it recovers."""
+        self.launch()
+        typical = statistics.median(self.starts[-9:]) if self.starts else 0.1
+        while self.random.random() < 0.25:
+            time.sleep(self.random.random() * typical * 1.3)
+            self.kill("starting")
+            self.launch()
+        while not answers(self.broker.port):
+            if self.broker.process.poll() is not None:
+                raise RuntimeError(f"the broker ended with {self.broker.process.returncode} "
+                                   "instead of starting")
+            if time.monotonic() - self.launched > READY_S:
+                raise RuntimeError(f"the broker did not start within {READY_S} s")
+            time.sleep(0.002)
+        self.starts.append(time.monotonic() - self.launched)
+
+    def kill(self, when):
+        if self.broker.process.poll() is not None:
+            raise RuntimeError(f"the broker ended by itself with {self.broker.process.returncode}")
+        self.broker.kill()
+        self.counts[when] += 1
+
+    def stop(self):
+        if self.broker.process.poll() is not None:
+            raise RuntimeError(f"the broker ended by itself with {self.broker.process.returncode}")
+        begin = time.monotonic()
+        self.broker.process.terminate()
+        status = self.broker.process.wait(STOP_S)
+        self.counts["stopped"] += 1
+        if status != 0:
+            self.bad_stops.append(f"status {status} after {time.monotonic() - begin:.1f} s")
