@@ -18,7 +18,7 @@ from interop.groups.members import run_clients  # noqa: E402
 from interop.groups.talk import TALKS, Talk, ready  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-PARTS = ["talks", "participants", "talks_transactions", "consumers"]
+PARTS = ["talks", "participants", "talks_transactions", "consumers", "talks_consumer"]
 TOPICS = {"plain": 3, "small": 1, "doomed": 1, "marked": 1, "wide": 7, **{f"tx-{n}": 1 for n in (
     "one", "two", "next", "odd", "fence", "late", "mark", "see", "list", "gone")}}
 READY_S, SHOWN = 30, 25
