@@ -10,7 +10,8 @@ and timestamps. At each change of hands these must agree with what the one befor
  2. topics: ids, partitions, configurations; begin and end offsets; offsets by time;
  3. what an idempotent producer wrote: a batch sent again gets the offset it had;
  4. a group's committed offsets;
- 5. groups of the consumer protocol: epochs, members, what they have; they go on where they were.
+ 5. groups of the consumer protocol: epochs, members, what they have; they go on where they were;
+ 6. which transactions were committed, aborted, and left open.
 Kafka must call nothing torn or corrupt when it opens torc's directory, and its dump tool must accept each
 file in it.
 """
@@ -28,6 +29,7 @@ from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
 from harness.report import Report, Skip  # noqa: E402
 from harness.tools import Tools  # noqa: E402
 from harness.wire import Client, Closed  # noqa: E402
+from interop.exchange.transacted import TXN_TOPIC, Transacted  # noqa: E402
 
 TOPIC, PARTITIONS, SEQ, GROUP = "exchange", 12, "sequenced", "exchange-group"
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
@@ -251,6 +253,7 @@ class Exchange:
         self.report, self.place, self.name = report, place, name
         self.folder = place.folder / name
         self.writer, self.sequenced = Writer(), Sequenced()
+        self.transacted = Transacted(until)
         self.digests = self.facts = self.offset = self.groups = None
         self.port = None
         self.count = 0
@@ -285,6 +288,9 @@ class Exchange:
             took = time.monotonic() - begin
             wrong = self.sequenced.go_on(c)
             self.report.check(f"{say} takes an idempotent producer's next", not wrong, wrong)
+            self.transacted.go_on(c)
+            wrong = self.transacted.wrong(c)
+            self.report.check(f"{say} ends transactions", not wrong, wrong)
             self.offset = 1000 + turn
             until(lambda: commit(c, self.offset), lambda e: e == 0, "a commit")
             self.facts = until(lambda: facts(c, self.writer.begin_ms), settled, "offsets")
@@ -301,13 +307,14 @@ class Exchange:
             {"name": TOPIC, "num_partitions": PARTITIONS, "replication_factor": 1, "configs": [
                 {"name": "segment.bytes", "value": str(1 << 20)},
                 {"name": "index.interval.bytes", "value": "1024"}]},
-            {"name": SEQ, "num_partitions": 1, "replication_factor": 1}]})
+            {"name": SEQ, "num_partitions": 1, "replication_factor": 1},
+            {"name": TXN_TOPIC, "num_partitions": 1, "replication_factor": 1}]})
         if any(t["error_code"] for t in answer["topics"]):
             raise RuntimeError(f"{answer}")
         until(lambda: facts(client, 0), settled, "leaders")
 
     def compare(self, client, broker, say):
-        """Facts 1 to 4 of the head of this file."""
+        """Facts 1 to 6 of the head of this file."""
         got = until(lambda: facts(client, self.writer.begin_ms), settled, "offsets")
         for key, want in self.facts.items():
             self.report.check(f"{say} finds the same {key}", got.get(key) == want,
@@ -315,6 +322,8 @@ class Exchange:
         self.report.case(f"{say} gives every record as it was", self.same_records, broker)
         wrong = self.sequenced.repeat(client)
         self.report.check(f"{say} knows what an idempotent producer wrote", not wrong, wrong)
+        wrong = self.transacted.wrong(client)
+        self.report.check(f"{say} knows how each transaction ended", not wrong, wrong)
         want = self.offset, f"at {self.offset}", 0
         found = until(lambda: committed(client), lambda f: f[2] == 0, "a group's offsets")
         self.report.check(f"{say} finds the group's offset", found == want, f"{found}, not {want}")
