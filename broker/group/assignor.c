@@ -69,23 +69,26 @@ static int bucket_order(const void *a, const void *b)
     return (x->index > y->index) - (x->index < y->index);
 }
 
+/* Of a HashMap that was made for `sized` entries, or grew to hold count. */
+static uint32_t java_buckets(uint32_t count, uint32_t sized)
+{
+    uint64_t buckets = 16;
+    uint64_t wanted = sized > 0 ? (uint64_t)((double)sized / 0.75) + 1 : 0;
+    while (buckets < wanted || count * 4ull > buckets * 3)
+        buckets *= 2;
+    return (uint32_t)MIN(buckets, 1u << 31);
+}
+
 bool assignor_java_order(struct arena *arena, const int32_t *hashes, uint32_t count, uint32_t sized,
                          uint32_t *order)
 {
     struct bucket *list = arena_array(arena, count, sizeof(*list));
-    uint64_t buckets = 16;
+    uint32_t buckets = java_buckets(count, sized);
     if (list == NULL)
         return false;
-    if (sized > 0) {
-        uint64_t wanted = (uint64_t)((double)sized / 0.75) + 1;
-        while (buckets < wanted)
-            buckets *= 2;
-    }
-    while (count * 4ull > buckets * 3)
-        buckets *= 2;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t hash = (uint32_t)hashes[i];
-        list[i] = (struct bucket){(hash ^ hash >> 16) & (uint32_t)(buckets - 1), i};
+        list[i] = (struct bucket){(hash ^ hash >> 16) & (buckets - 1), i};
     }
     qsort(list, count, sizeof(*list), bucket_order);
     for (uint32_t i = 0; i < count; i++)
@@ -152,13 +155,76 @@ static void uniform_collect(struct uniform *u)
     }
 }
 
-/* What each member has beyond its quota is released, in the order of members, then of topics. */
+/* What a member has, with what decides the order in which Java walks it. */
+struct held {
+    uint32_t topic_bucket, topic, part_bucket, partition;
+};
+
+static int held_order(const void *a, const void *b)
+{
+    const struct held *x = a, *y = b;
+    const uint32_t *p = &x->topic_bucket, *q = &y->topic_bucket;
+    for (int i = 0; i < 4; i++) {
+        if (p[i] != q[i])
+            return p[i] < q[i] ? -1 : 1;
+    }
+    return 0;
+}
+
+_Static_assert(sizeof(struct held) == 4 * sizeof(uint32_t), "held_order looks at it as an array");
+
+/* One member's, topic by topic: in the order of a map of its topics, each with a set of numbers. */
+static void held_sort(const struct assignor_input *in, struct held *list, uint32_t count)
+{
+    uint32_t topics = 0, buckets;
+    for (uint32_t i = 0; i < count; i++)
+        topics += i == 0 || list[i].topic != list[i - 1].topic;
+    buckets = java_buckets(topics, 0);
+    for (uint32_t i = 0, run; i < count; i += run) {
+        for (run = 1; i + run < count && list[i + run].topic == list[i].topic;)
+            run++;
+        uint32_t hash = (uint32_t)assignor_java_hash_uuid(in->topics[list[i].topic].id);
+        for (uint32_t k = i; k < i + run; k++) {
+            list[k].topic_bucket = (hash ^ hash >> 16) & (buckets - 1);
+            list[k].part_bucket = list[k].partition & (java_buckets(run, run) - 1);
+        }
+    }
+    qsort(list, count, sizeof(*list), held_order);
+}
+
+/* What each member has beyond its quota is released, in the order of members. */
+static void uniform_release(struct uniform *u, struct held *held, const uint32_t *starts,
+                            const uint32_t *ends)
+{
+    struct assignor_input *in = u->in;
+    for (uint32_t i = 0; i < in->members_count; i++) {
+        uint32_t m = u->members[i];
+        bool extra = u->more > 0;
+        u->quota[m] = u->least + extra;
+        held_sort(in, held + starts[m], ends[m] - starts[m]);
+        for (uint32_t k = starts[m]; k < ends[m]; k++) {
+            if (u->quota[m] > 0) {
+                u->quota[m]--;
+                continue;
+            }
+            in->topics[held[k].topic].owners[held[k].partition] = ASSIGNOR_NOBODY;
+            u->unowned[u->unowned_count++] = (struct free_part){held[k].topic, held[k].partition};
+        }
+        /* Who does not need the extra one leaves it to those that have more already. */
+        if (u->quota[m] > 0 && extra && in->members_count - i > u->more) {
+            u->quota[m]--;
+            extra = false;
+        }
+        u->more -= extra;
+    }
+}
+
 static bool uniform_trim(struct uniform *u)
 {
     struct assignor_input *in = u->in;
     uint32_t *ends = arena_array(in->arena, in->members_count, sizeof(*ends));
     uint32_t *starts = arena_array(in->arena, in->members_count, sizeof(*starts));
-    struct free_part *held = arena_array(in->arena, u->total, sizeof(*held));
+    struct held *held = arena_array(in->arena, u->total, sizeof(*held));
     uint32_t at = 0;
     if (ends == NULL || starts == NULL || held == NULL)
         return false;
@@ -173,32 +239,14 @@ static bool uniform_trim(struct uniform *u)
         starts[m] = ends[m] = at;
         at += count;
     }
-    for (uint32_t i = 0; i < in->topics_count; i++) {
-        const struct assignor_topic *t = &in->topics[u->topics[i]];
-        for (uint32_t p = 0; p < t->partitions_count; p++) {
-            if (t->owners[p] != ASSIGNOR_NOBODY)
-                held[ends[t->owners[p]]++] = (struct free_part){u->topics[i], p};
+    for (uint32_t t = 0; t < in->topics_count; t++) {
+        for (uint32_t p = 0; p < in->topics[t].partitions_count; p++) {
+            uint32_t m = in->topics[t].owners[p];
+            if (m != ASSIGNOR_NOBODY)
+                held[ends[m]++] = (struct held){.topic = t, .partition = p};
         }
     }
-    for (uint32_t i = 0; i < in->members_count; i++) {
-        uint32_t m = u->members[i];
-        bool extra = u->more > 0;
-        u->quota[m] = u->least + extra;
-        for (uint32_t k = starts[m]; k < ends[m]; k++) {
-            if (u->quota[m] > 0) {
-                u->quota[m]--;
-                continue;
-            }
-            in->topics[held[k].topic].owners[held[k].partition] = ASSIGNOR_NOBODY;
-            u->unowned[u->unowned_count++] = held[k];
-        }
-        /* Who does not need the extra one leaves it to those that have more already. */
-        if (u->quota[m] > 0 && extra && in->members_count - i > u->more) {
-            u->quota[m]--;
-            extra = false;
-        }
-        u->more -= extra;
-    }
+    uniform_release(u, held, starts, ends);
     return true;
 }
 
