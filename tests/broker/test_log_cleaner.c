@@ -863,3 +863,28 @@ Test(log_cleaner, forgets_what_the_wal_need_not_say_when_the_log_was_cut_since)
     check_filled(s, 20);
     shelf_end(s);
 }
+
+Test(log_cleaner, compacts_a_log_that_acknowledges_from_the_page_cache)
+{
+    struct topic_config config = compacted();
+    config.write_caching = true;
+    struct shelf *s = shelf_start(&config);
+    fill(s, 0, 200);
+    roll(s);
+    await_clean(s);
+    see(s);
+    uint32_t count = s->count;
+    cr_assert_lt(count, 100);
+    shelf_restart(s, false);
+    cr_assert_eq(log_status(s->l), KE_NONE);
+    check_filled(s, 200);
+    cr_assert_leq(s->count, count);
+    config.write_caching = false; /* what follows is in the WAL, what is before is not */
+    log_reconfigure(s->l, &config);
+    fill(s, 200, 260);
+    roll(s);
+    await_clean(s);
+    shelf_restart(s, false);
+    check_filled(s, 260);
+    shelf_end(s);
+}
