@@ -41,8 +41,10 @@ CONSUMERS = [("sharing", "one", [TOPIC, SEQ], None), ("sharing", "two", [TOPIC, 
 FIRST_MB, MORE_MB, WAIT_S = 100, 10, 60
 COMPLAINTS = re.compile(r"corrupt|Recovering unflushed (?!.*__cluster_metadata)|index file|ERROR|"
                         r"unclean shutdown|Found invalid|not consistent|Exception")
-# Kafka's coordinators begin to load, meet the new leader epoch of their own broker, and load again.
-RACE = re.compile(r"NotLeaderOrFollower|no longer the leader")
+# Kafka's coordinators begin to load, meet the new leader epoch of their own broker, and load again; and
+# its controller is asked to register before it knows that it is the active one.
+RACE = re.compile(r"NotLeaderOrFollower|no longer the leader|NotController|CONTROLLER_REGISTRATION|"
+                  r"^\s+at ")
 
 
 def value_of(codec, counter):

@@ -31,6 +31,7 @@ EVEN = [
     (r"\d+ records sent, .*(records/sec).*", "figures"),
     (r"(?m)^[\d.]+ms? .*latency.*", "figures"),
     (r"(connection to node |Connection to node )-?\d+ .*", r"\1N"),
+    (r"(?<![\w-])[\w-]{22}(?=\s+/127)", "MEMBER"),           # of a group of the new protocol
 ]
 BATCHED = {"end offsets after load"}       # sums matter, the split over partitions is by chance
 SORTED = {"log directories of a topic", "log directories of a broker", "verifiable producer"}
