@@ -794,6 +794,7 @@ void consumers_free(struct group *g)
     struct consumer_group *cg = g->consumers;
     if (cg == NULL)
         return;
+    consumers_resolve_end(cg);
     LIST_EACH(l, &cg->members)
     consumer_drop(container_of(l, struct consumer, link));
     LIST_EACH(l, &cg->patterns)
@@ -804,7 +805,6 @@ void consumers_free(struct group *g)
     }
     assert(cg->count == 0 && cg->classic_count == 0);
     assert(list_empty(&cg->topics) && list_empty(&cg->owned) && list_empty(&cg->patterns));
-    timer_cancel(g->shard->wheel, &cg->resolve);
     map_destroy(&cg->by_id);
     map_destroy(&cg->by_instance);
     map_destroy(&cg->topics_by_name);

@@ -91,6 +91,7 @@ struct consumer_pattern {
     bool resolved;
     struct name_set topics;
     int64_t version, timestamp_ms; /* metadata offset and wall time of the resolution */
+    uint32_t round;                /* in which it was looked at last */
 };
 
 /* Who has each partition of a topic. */
@@ -120,7 +121,8 @@ struct consumer_group {
     bool bump_due;        /* a member has gone, and the epoch could not be recorded yet */
     bool old_metadata;    /* a record of kind 4 is in the log, of Kafka 4.0 or older */
     struct timer resolve; /* armed: patterns are being resolved */
-    int64_t resolve_version;
+    struct consumer_resolving *resolving; /* consumer_pattern.c; NULL: nothing is under way */
+    uint32_t rounds;
 };
 
 /* ---- consumer_group.c: the table ------------------------------------------------------------- */
@@ -238,6 +240,8 @@ void consumers_loaded(struct group *g);
 bool pattern_check(struct arena *arena, struct wire_string text, const char **why);
 
 void consumers_resolve_fired(struct timer *t);
+/* What is under way is given up. */
+void consumers_resolve_end(struct consumer_group *cg);
 /* After a heartbeat: starts a resolution where one is due. */
 void consumers_maybe_resolve(struct consumer_group *cg, bool now);
 

@@ -338,6 +338,38 @@ Test(group_consumer, a_pattern_stands_for_the_topics_that_are_there)
     rig_end(&r);
 }
 
+Test(group_consumer, many_patterns_are_resolved_over_turns_and_move_the_epoch_once)
+{
+    struct group_rig r;
+    rig_init(&r);
+    for (int i = 0; i < 60; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof(name), "t-%02d", i);
+        rig_topic(&r, name, 1);
+    }
+    for (int i = 0; i < 12; i++) { /* the first is resolved at once, the others together later */
+        char *pattern = arena_alloc(&r.arena, 32), *member = arena_alloc(&r.arena, 8);
+        (void)snprintf(pattern, 32, "~t-(%d.|1%d)", i % 6, i % 10);
+        (void)snprintf(member, 8, "m%d", i);
+        cr_assert_eq(join(&r, "g", member, NULL, pattern)->tell.beat.error_code, 0);
+    }
+    int32_t before = describe(&r, "g")->tell.consumers.group_epoch;
+    rig_pass(&r, 10000);
+    cr_assert_eq(join(&r, "g", "m0", NULL, "~t-(0.|10)")->tell.beat.error_code, 0);
+    rig_pass(&r, 5);
+    cr_assert_eq(describe(&r, "g")->tell.consumers.group_epoch, before + 1);
+    (void)join(&r, "g", "m0", NULL, "~t-(0.|10)");
+    int32_t parts = 0;
+    for (int i = 0; i < describe(&r, "g")->tell.consumers.members_count; i++) {
+        const struct consumer_group_describe_response_assignment *a =
+            &describe(&r, "g")->tell.consumers.members[i].target_assignment;
+        parts += a->topic_partitions_count;
+    }
+    cr_assert_eq(parts, 60);
+    same_after_loading(&r, "g");
+    rig_end(&r);
+}
+
 /* ---- offsets --------------------------------------------------------------------------------- */
 
 Test(group_consumer, commits_count_in_the_epoch_of_the_assignment_or_later)
