@@ -35,6 +35,7 @@
 #include "broker/data_core.h"
 #include "broker/flow.h"
 #include "broker/stat.h"
+#include "core/lab.h"
 
 static const char *const conn_state_names[] = {"open", "closing"};
 static const struct state_table conn_states = {
@@ -161,6 +162,7 @@ static void conn_mark(struct conn *c)
  * be answered, so only what may be answered early. */
 static void conn_abandon(struct conn *c, bool only_polls)
 {
+    SOMETIMES("a connection is abandoned");
     LIST_EACH(l, &c->flows)
     {
         struct flow *f = container_of(l, struct flow, link);
@@ -369,6 +371,7 @@ static bool conn_take_assembled(struct conn *c)
  * core's memory; one that is larger may have what there is, if it is alone. */
 static bool conn_grow_frame(struct conn *c, uint32_t more)
 {
+    SOMETIMES("a frame is assembled");
     struct conns *conns = &c->core->conns;
     struct mem *mem = &c->core->mem;
     uint64_t need = (uint64_t)c->frame_have + more;
@@ -421,6 +424,7 @@ static void conn_hunger(struct conn *c)
 /* No flow or no memory: wait until something ends. */
 static void conn_starve(struct conn *c, const uint8_t *data, uint32_t size)
 {
+    SOMETIMES("a connection gets no buffer");
     conn_stash(c, data, size);
     if (c->state.now != CONN_OPEN)
         return;
@@ -585,6 +589,7 @@ static void conn_finish_flow(struct conn *c, struct flow *f)
 
 static void conn_drop_answers(struct conn *c)
 {
+    SOMETIMES("answers are dropped");
     LIST_EACH(l, &c->flows)
     {
         struct flow *f = container_of(l, struct flow, link);

@@ -27,6 +27,7 @@
 #include "broker/stat.h"
 #include "broker/node.h"
 #include "broker/quorum/format.h"
+#include "core/lab.h"
 
 #define CONTROL_ARENA_MAX  (256ull << 20) /* what one admin answer may take */
 #define CONTROL_CALLS_MAX  FLOWS_MAX      /* one per flow that asks */
@@ -417,6 +418,7 @@ static void control_core_call_free(struct control_core *c, struct msg *msg)
 
 static void control_core_trouble(struct control_core *c, struct msg *msg)
 {
+    SOMETIMES("a core is in trouble");
     struct trouble *t = container_of(msg, struct trouble, msg);
     const struct broker_config *b = &c->node->config->broker;
     if (t->dir == UINT32_MAX) {

@@ -32,6 +32,7 @@
 
 #include "broker/txn_marker.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/record.h"
 
 #define LOAD_READ_BYTES (256u << 10)
@@ -241,6 +242,7 @@ static void coordinator_fail(struct coordinator *c, const char *why)
         return;
     trace_line(&c->core->trace, TRACE_API, TRACE_ERROR, "the %s of %s-%d are offline: %s",
                c->kind->things, c->kind->topic, c->partition, why);
+    SOMETIMES("a coordinator fails");
     coordinator_drop(c, COORDINATOR_FAILED);
 }
 
@@ -280,6 +282,7 @@ static void batch_done(struct log_append *a)
  * waited behind it waits behind the one before it. */
 static void marker_refused(struct coordinator *c, struct coordinator_batch *b)
 {
+    SOMETIMES("a marker is refused");
     struct list *before = b->link.prev;
     if (before == &c->batches)
         answers_leave(c, &b->answers);
@@ -373,12 +376,14 @@ static void coordinator_go_on(struct coordinator *c)
 
 static void coordinator_roomy(struct log_room_waiter *w)
 {
+    SOMETIMES("a coordinator waited for room");
     list_remove(&w->link);
     coordinator_go_on(container_of(w, struct coordinator, room));
 }
 
 static void coordinator_rested(struct timer *t)
 {
+    SOMETIMES("a coordinator waited for space");
     coordinator_go_on(container_of(t, struct coordinator, rest));
 }
 
@@ -474,6 +479,7 @@ void coordinator_take(struct coordinator *c, const struct coordinator_kind *kind
     }
     list_init(call);
     if (coordinator_waits(c) || !list_empty(&c->held)) {
+        SOMETIMES("a call to a coordinator is held");
         list_push_back(&c->held, call);
         return;
     }

@@ -22,6 +22,7 @@
 
 #include "broker/txn_marker.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/list_transactions.h"
 
 #define SAY_AGAIN_NS (100 * NS_PER_MS)
@@ -169,6 +170,7 @@ const struct coordinator_kind coordinator_txns = {
 /* Later: in a step of its own, with what else could not be done now. */
 static void ending_later(struct coordinator *c, struct txn *t, uint64_t rest_ns)
 {
+    SOMETIMES("a marker is sent again later");
     uint64_t due_ns = io_now_ns(c->core->io) + rest_ns;
     assert(list_empty(&t->ending.link));
     list_push_back(&c->unsaid, &t->ending.link);

@@ -16,6 +16,7 @@
 #include "broker/coordinator.h"
 #include "broker/data_core.h"
 #include "broker/step.h"
+#include "core/lab.h"
 #include "proto/batch.h"
 
 /* ---- home ------------------------------------------------------------------------------------ */
@@ -76,6 +77,7 @@ void txn_marker_answered(struct txn_marker *k)
 
 static void marker_refuse(struct txn_marker *k, enum kafka_error error)
 {
+    SOMETIMES("a partition refuses a marker");
     k->error = error;
     txn_marker_answered(k);
 }
@@ -121,6 +123,7 @@ static void marker_append(struct data_core *core, struct txn_marker *k)
 
 static void marker_roomy(struct log_room_waiter *w)
 {
+    SOMETIMES("a marker waited for room");
     struct txn_marker *k = container_of(w, struct txn_marker, room);
     marker_append(k->leg->owner, k);
 }

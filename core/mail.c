@@ -21,6 +21,8 @@
 
 #include <errno.h>
 
+#include "core/lab.h"
+
 #define MAIL_VISIT_MAX 32u
 
 static size_t pages_for(size_t size)
@@ -145,6 +147,7 @@ uint32_t mail_drain(struct mail *m, uint32_t budget,
 /* Moves what fits from the outbox into the ring. Returns whether the outbox is empty. */
 static bool mail_refill(struct mail *m, uint32_t to, struct ring *r)
 {
+    SOMETIMES("letters wait for room in a ring");
     struct list *outbox = &m->outbox[to];
     for (struct list *l; (l = list_first(outbox)) != NULL; m->outbox_count--) {
         struct msg *msg = container_of(l, struct msg, link);

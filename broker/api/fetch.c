@@ -23,6 +23,7 @@
 #include "broker/api/fetch_session.h"
 #include "broker/data_core.h"
 #include "broker/step.h"
+#include "core/lab.h"
 #include "proto/gen/fetch.h"
 
 enum fetch_stage { FETCH_READING, FETCH_WATCHING, FETCH_FREEING, FETCH_STAGES };
@@ -451,6 +452,7 @@ static void leg_unpark(struct fetch_leg *leg)
 
 static void item_grew(struct log_watch *w)
 {
+    SOMETIMES("a watched partition has grown");
     struct fetch_item *item = container_of(w, struct fetch_item, watch);
     item->watched = false;
     leg_unpark(item->leg);
@@ -499,6 +501,7 @@ void fetch_unpark_all(struct data_core *core)
 
 static void fetch_recall(struct fetch *p)
 {
+    SOMETIMES("a fetch is recalled");
     for (uint16_t i = 0; i < p->cores_count; i++) {
         struct fetch_leg *leg = &p->legs[i];
         if (!leg->used || !leg->away || leg->recalled)
@@ -512,6 +515,7 @@ static void fetch_recall(struct fetch *p)
 
 static void fetch_expired(struct timer *t)
 {
+    SOMETIMES("a fetch expires");
     struct fetch *p = container_of(t, struct fetch, timer);
     p->expired = true;
     if (p->stage == FETCH_WATCHING)
@@ -520,6 +524,7 @@ static void fetch_expired(struct timer *t)
 
 static void fetch_abandon(struct flow *f)
 {
+    SOMETIMES("a fetch is abandoned");
     struct fetch *p = f->state;
     timer_cancel(&f->core->wheel, &p->timer);
     fetch_expired(&p->timer);

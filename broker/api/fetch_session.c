@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "broker/data_core.h"
+#include "core/lab.h"
 
 int fetch_sessions_init(struct fetch_sessions **out, struct data_core *core)
 {
@@ -210,6 +211,7 @@ void fetch_context_end(struct fetch_sessions *s, struct fetch_context *c)
  * than the newcomer (FetchSessionCache.tryEvict, without its privileged followers). */
 static bool sessions_make_room(struct fetch_sessions *s, uint32_t partitions_count)
 {
+    SOMETIMES("a fetch session makes room");
     if (s->by_id.count < s->slots)
         return true;
     struct list *oldest = list_first(&s->used);

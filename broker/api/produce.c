@@ -31,6 +31,7 @@
 #include "broker/data_core.h"
 #include "broker/step.h"
 #include "broker/txn_ask.h"
+#include "core/lab.h"
 #include "proto/batch.h"
 #include "proto/gen/produce.h"
 
@@ -388,6 +389,7 @@ static struct produce_hold *hold_find(const struct data_core *core, int64_t prod
  * them again. */
 static void hold_make(struct data_core *core, int64_t producer_id)
 {
+    SOMETIMES("a batch waits at its owner");
     struct produce_hold *h = mem_alloc(&core->mem, sizeof(*h));
     if (h == NULL)
         return;
@@ -519,6 +521,7 @@ static const char *txn_message(enum kafka_error error)
 /* The name is a copy: the topic may be deleted while the ask is away. false: no memory. */
 static bool txn_ask_add(struct produce *p, struct produce_part *part)
 {
+    SOMETIMES("a produce adds partitions to a transaction");
     struct produce_txn *t = p->txn;
     const struct topic_image *topic = image_topic_by_id(&p->flow->core->image, part->topic_id);
     struct txn_ask_partition *asked = &t->ask.partitions[t->ask.partitions_count];
@@ -577,6 +580,7 @@ static void txn_go_on(struct produce *p)
 
 static void txn_refuse_all(struct produce *p, enum kafka_error error)
 {
+    SOMETIMES("a produce is refused by the transaction");
     for (uint32_t i = 0; i < p->cores_count; i++) {
         const struct produce_leg *leg = &p->legs[i];
         for (struct produce_part *part = leg->used && leg->unverified > 0 ? leg->parts : NULL;
@@ -616,6 +620,7 @@ static void txn_answered(struct txn_ask *ask)
 
 static void txn_retry(struct timer *timer)
 {
+    SOMETIMES("a produce waits for a transaction");
     struct produce_txn *t = container_of(timer, struct produce_txn, timer);
     legs_send(t->produce, true); /* another batch may have opened it meanwhile */
 }

@@ -19,6 +19,7 @@
  * does not fit into a batch: UNKNOWN_SERVER_ERROR to all, and a new round. */
 #include "broker/group/consumer_priv.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/heartbeat.h"
 #include "proto/gen/leave_group.h"
 #include "proto/gen/sync_group.h"
@@ -144,6 +145,7 @@ static void join_add(struct group *g, struct group_call *call, struct wire_strin
 
 static void join_hand_out_id(struct group *g, struct group_call *call, struct wire_string id)
 {
+    SOMETIMES("a member id is handed out");
     const struct join_group_request *r = call->request;
     uint64_t due = ms_later(g->shard, r->session_timeout_ms);
     if (!pending_add(g, id, due, pending_expired)) {
@@ -158,6 +160,7 @@ static void join_hand_out_id(struct group *g, struct group_call *call, struct wi
 static void join_resume(struct group_member *m, struct group_call *call,
                         struct wire_string leader_before)
 {
+    SOMETIMES("a static member resumes");
     struct group *g = m->group;
     if (record_group(g) != KE_NONE) {
         (void)member_end_join(m);
@@ -175,6 +178,7 @@ static void join_resume(struct group_member *m, struct group_call *call,
 static void join_replace_static(struct group_member *old, struct group_call *call,
                                 struct wire_string id)
 {
+    SOMETIMES("a static member is replaced");
     struct group *g = old->group;
     struct group_member *m = join_make(g, call, id);
     struct wire_string leader_before =
@@ -240,6 +244,7 @@ static void join_new(struct group *g, struct group_call *call)
 
 static void join_update(struct group_member *m, struct group_call *call)
 {
+    SOMETIMES("a member joins again");
     const struct join_group_request *r = call->request;
     struct group *g = m->group;
     struct group_protocols protocols;

@@ -18,6 +18,7 @@
  * UNKNOWN_SERVER_ERROR, as Kafka calls it; in both cases nothing has changed. */
 #include "broker/group/consumer_priv.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/offset_commit.h"
 #include "proto/gen/offset_delete.h"
 #include "proto/gen/offset_fetch.h"
@@ -197,7 +198,7 @@ static enum kafka_error commit_check(const struct group *g, const struct offset_
     enum kafka_error error = member_check(g, r->member_id, r->group_instance_id);
     if (error != KE_NONE)
         return error;
-    if (generation != g->generation)
+    if (generation != g->generation && !DEFECT(4))
         return KE_ILLEGAL_GENERATION;
     return group_is(g, GROUP_COMPLETING) ? KE_REBALANCE_IN_PROGRESS : KE_NONE;
 }
@@ -398,7 +399,7 @@ static bool fetch_topic(struct group_shard *s, const struct group *g, struct gro
         const struct group_offset *o = offset_find(t, p->partition_index);
         if (o != NULL && !other_topic(o->topic_id, asked->topic_id))
             fetch_tell(call, o, p);
-        if (call->require_stable &&
+        if (call->require_stable && !DEFECT(10) &&
             transaction_holds(s, q->group_id, asked->name, p->partition_index)) {
             fetch_none(p, p->partition_index);
             p->error_code = KE_UNSTABLE_OFFSET_COMMIT;

@@ -23,6 +23,7 @@
  * restart the generation before is found again, without active members, and times out. */
 #include "broker/group/group_priv.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/sync_group.h"
 
 static const char *const state_names[] = {"Empty", "PreparingRebalance", "CompletingRebalance",
@@ -91,6 +92,7 @@ void rebalance_propagate(struct group *g, enum kafka_error error)
 
 void rebalance_reset(struct group *g, enum kafka_error error)
 {
+    SOMETIMES("a rebalance begins while members wait for their assignment");
     assert(group_is(g, GROUP_COMPLETING));
     assert(error != KE_NONE);
     LIST_EACH(l, &g->members)
@@ -168,6 +170,7 @@ void rebalance_member_gone(struct group *g)
 
 static void rebalance_leave_behind(struct group *g)
 {
+    SOMETIMES("members are left behind");
     LIST_EACH(l, &g->members)
     {
         struct group_member *m = container_of(l, struct group_member, link);
@@ -179,6 +182,7 @@ static void rebalance_leave_behind(struct group *g)
 /* The leader must be somebody who has joined. false: nobody has. */
 static bool rebalance_elect(struct group *g)
 {
+    SOMETIMES("a leader is elected");
     if (g->leader == NULL || g->leader->awaiting_join)
         return g->leader != NULL;
     LIST_EACH(l, &g->members)
@@ -289,6 +293,7 @@ static void rebalance_join_fired(struct timer *t)
 
 static void rebalance_sync_fired(struct timer *t)
 {
+    SOMETIMES("a sync times out");
     struct group *g = container_of(t, struct group, sync);
     struct group_shard *s = g->shard;
     assert(group_is(g, GROUP_COMPLETING) || group_is(g, GROUP_STABLE));

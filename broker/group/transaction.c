@@ -14,6 +14,7 @@
  * when a transaction ends: the shard goes offline, and the log decides at the next start. */
 #include "broker/group/consumer_priv.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/txn_offset_commit.h"
 
 struct set_aside {
@@ -64,6 +65,7 @@ bool transaction_put(struct group_shard *s, int64_t producer_id, int64_t record,
 
 void transaction_drop(struct group_shard *s, const struct offset_commit_key *key)
 {
+    SOMETIMES("offsets of a transaction are dropped");
     LIST_EACH(l, &s->transactions)
     {
         struct set_aside *a = container_of(l, struct set_aside, link);
@@ -74,6 +76,7 @@ void transaction_drop(struct group_shard *s, const struct offset_commit_key *key
 
 static bool transaction_apply(struct group_shard *s, const struct set_aside *a)
 {
+    SOMETIMES("offsets of a transaction count");
     struct group *g = shard_find(s, a->key.group);
     if (g == NULL)
         g = shard_create(s, a->key.group);

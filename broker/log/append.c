@@ -22,6 +22,7 @@
 #include "broker/log/producer.h"
 #include "broker/log/segment.h"
 #include "core/crc32c.h"
+#include "core/lab.h"
 
 static bool refused(struct log_append *a, enum kafka_error error, const char *message)
 {
@@ -32,6 +33,7 @@ static bool refused(struct log_append *a, enum kafka_error error, const char *me
 
 void append_refuse(struct log_append *a, enum kafka_error error)
 {
+    SOMETIMES("an append that was accepted is refused");
     assert(a->log != NULL);
     a->error = error;
     a->base_offset = NO_OFFSET;

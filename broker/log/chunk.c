@@ -20,6 +20,8 @@
 
 #include <string.h>
 
+#include "core/lab.h"
+
 static const struct state_table chunk_states = {
     .name = "chunk",
     .names = (const char *const[]){"filling", "sealed", "free"},
@@ -101,6 +103,7 @@ static void entry_forget(struct log_core *c, const struct wal_entry *e)
 /* Out of the cache: nobody finds it any more. */
 static void chunk_evict(struct log_core *c, struct chunk *k)
 {
+    SOMETIMES("a chunk is evicted");
     assert(k->evictable);
     chunk_entries(k, entry_forget);
     state_move(&k->state, &chunk_states, CHUNK_FREE);

@@ -20,6 +20,7 @@
 #include "broker/log/path.h"
 #include "broker/log/retention.h"
 #include "broker/log/wal_scan.h"
+#include "core/lab.h"
 
 #define METADATA_NAME "partition.metadata"
 #define METADATA_MAX  256u
@@ -133,6 +134,7 @@ void dir_fail(struct log_dir *d, int error, const char *what)
     assert(error < 0);
     if (d->state.now == DIR_FAILED)
         return;
+    SOMETIMES("a directory fails");
     state_move(&d->state, &dir_states, DIR_FAILED);
     d->error = error;
     d->failure_untold = true;
@@ -160,6 +162,7 @@ void dir_full(struct log_dir *d)
 {
     if (d->state.now != DIR_OK)
         return;
+    SOMETIMES("a directory is full");
     state_move(&d->state, &dir_states, DIR_FULL);
     trace_line(d->core->trace, TRACE_LOG, TRACE_ERROR,
                "%s has no space left: appends to it are refused until there is", d->path);
@@ -175,6 +178,7 @@ void dir_check_space(struct log_dir *d)
     if (usable < low) {
         dir_full(d);
     } else if (usable > back && d->state.now == DIR_FULL) {
+        SOMETIMES("a full directory has space again");
         state_move(&d->state, &dir_states, DIR_OK);
         trace_line(d->core->trace, TRACE_LOG, TRACE_INFO, "%s has space again", d->path);
     }
@@ -235,6 +239,8 @@ int dir_sync_folder(struct log_dir *d, const char *folder, bool with_metadata)
     struct log_core *c = d->core;
     char path[PATH_ROOM];
     int error = 0;
+    if (DEFECT(6))
+        return 0;
     if (with_metadata) {
         path_in_folder(path, d->path, folder, METADATA_NAME);
         int fd = io_open(c->io, path, IO_READ | IO_WRITE);
@@ -255,6 +261,7 @@ int dir_sync_folder(struct log_dir *d, const char *folder, bool with_metadata)
 
 int dir_move_aside(struct log_dir *d, const char *folder, const char *why, char *renamed)
 {
+    SOMETIMES("a folder is moved aside");
     char from[PATH_ROOM], to[PATH_ROOM], name[PATH_ROOM];
     struct uuid id;
     io_entropy(d->core->io, id.bytes, sizeof(id.bytes));

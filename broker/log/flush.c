@@ -32,6 +32,7 @@
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
 #include "broker/log/txn_index.h"
+#include "core/lab.h"
 
 #define INDEX_BATCH 256u /* index entries that one write may bring */
 
@@ -436,7 +437,7 @@ static bool flush_sync_segment(struct flush *f)
 {
     struct log *l = f->log;
     while (f->sync_at <= l->writing &&
-           (l->segments[f->sync_at]->synced || !l->segments[f->sync_at]->created))
+           (l->segments[f->sync_at]->synced || DEFECT(8) || !l->segments[f->sync_at]->created))
         f->sync_at++;
     if (f->sync_at > l->writing)
         return false;
@@ -525,6 +526,7 @@ static int flush_snapshot_end(struct flush *f)
 
 static void flush_drop_snapshot(struct flush *f)
 {
+    SOMETIMES("a flush ends");
     struct log_core *c = f->log->core;
     if (f->snapshot_fd >= 0)
         io_close(c->io, f->snapshot_fd);
@@ -602,6 +604,7 @@ static bool flush_start(struct log *l, bool settle)
 
 static void flush_judge_error(struct flush *f)
 {
+    SOMETIMES("a flush fails");
     struct log *l = f->log;
     if (f->snapshot != NULL)
         l->producers_dirty = true; /* it did not get there */

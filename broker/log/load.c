@@ -31,6 +31,7 @@
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
 #include "broker/log/txn_index.h"
+#include "core/lab.h"
 
 #define SNAPSHOT_MAX (256u << 20)
 
@@ -289,6 +290,7 @@ static int active_load(struct log *l)
     uint32_t position = s->size;
     int error = segment_measure(l, s, &position, &s->behind, &l->end_offset);
     if (error == -ESTALE) {
+        SOMETIMES("indexes that do not match are made anew");
         bool cut = false;
         int64_t end = 0;
         trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
@@ -300,6 +302,7 @@ static int active_load(struct log *l)
             error = segment_measure(l, s, &position, &s->behind, &l->end_offset);
     }
     if (error == -EILSEQ) {
+        SOMETIMES("a file ends inside a batch");
         l->torn = true;
         error = 0;
     }

@@ -33,6 +33,7 @@
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
 #include "broker/log/txn_index.h"
+#include "core/lab.h"
 
 static const struct state_table log_states = {
     .name = "log",
@@ -271,6 +272,7 @@ void log_wake_all(struct log *l)
 
 static void log_refuse_appends(struct log *l, enum kafka_error error)
 {
+    SOMETIMES("appends of a log that fails are refused");
     struct list *at;
     while ((at = list_pop_front(&l->appends)) != NULL)
         append_refuse(container_of(at, struct log_append, link), error);
@@ -353,7 +355,7 @@ uint32_t log_dir(const struct log *l)
 
 int64_t log_readable_end(const struct log *l, enum log_isolation isolation)
 {
-    if (isolation == LOG_READ_END)
+    if (isolation == LOG_READ_END || DEFECT(9))
         return l->end_offset;
     return isolation == LOG_READ_STABLE ? log_last_stable_offset(l) : l->high_watermark;
 }

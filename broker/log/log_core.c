@@ -25,6 +25,7 @@
 #include "broker/log/recovery.h"
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
+#include "core/lab.h"
 
 #define TICK_NS        (1 * NS_PER_S)
 #define ROOM_CHUNKS    4u /* appends are admitted while so many chunks can be had */
@@ -127,6 +128,7 @@ int log_core_replay(struct log_core *c)
 
 void log_core_lose_dir(struct log_core *c, uint32_t dir)
 {
+    SOMETIMES("a directory is lost because another core could not read it");
     assert(c->phase.now == PHASE_REPLAYED);
     assert(dir < c->dirs_count);
     dir_fail(&c->dirs[dir], -EIO, "another core could not read it at start");

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "core/crc32c.h"
+#include "core/lab.h"
 
 #define SNAPSHOT_VERSION      1
 #define SNAPSHOT_HEADER_SIZE  10u /* version, crc, count */
@@ -94,7 +95,7 @@ static bool in_sequence(int32_t last, int32_t next)
 static const struct producer_batch *producer_duplicate(const struct producer *p,
                                                        const struct batch_header *h)
 {
-    if (p->epoch != h->producer_epoch || h->base_sequence < 0)
+    if (p->epoch != h->producer_epoch || h->base_sequence < 0 || DEFECT(3))
         return NULL;
     for (uint32_t i = 0; i < p->count; i++) {
         const struct producer_batch *b = &p->batches[i];
@@ -108,6 +109,7 @@ static const struct producer_batch *producer_duplicate(const struct producer *p,
 static enum producer_verdict refuse(struct producer_change *change, enum kafka_error error,
                                     const char *message)
 {
+    SOMETIMES("a batch of a producer is refused");
     change->error = error;
     change->message = message;
     return PRODUCER_REFUSED;
@@ -139,6 +141,7 @@ static bool marker_read(const struct batch_header *h, const uint8_t *batch,
 static void marker_abort(const struct log *l, const struct producer *p,
                          const struct batch_header *h, struct producer_change *change)
 {
+    SOMETIMES("a transaction is aborted in a log");
     if (p == NULL || p->txn_start == NO_OFFSET || !change->marker || change->commit)
         return;
     change->aborts = h->base_offset >= l->aborted_from;
@@ -186,6 +189,7 @@ static struct verification *verification_find(const struct log *l, int64_t id)
 
 static void verification_end(struct log *l, int64_t id)
 {
+    SOMETIMES("a verification ends");
     struct verification *v = verification_find(l, id);
     if (v == NULL)
         return;
@@ -238,6 +242,7 @@ enum producer_verdict producer_check(struct log *l, const struct batch_header *h
         return PRODUCER_ACCEPTED;
     struct producer *p = change->producer = producer_find(l, h->producer_id);
     const struct producer_batch *original = p != NULL && client ? producer_duplicate(p, h) : NULL;
+    SOMETIMES("a batch is a duplicate");
     if (original != NULL) {
         change->last_offset = original->last_offset;
         change->base_offset = original->last_offset - original->offset_delta;

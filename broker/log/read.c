@@ -30,6 +30,7 @@
 
 #include "broker/log/index.h"
 #include "broker/log/segment.h"
+#include "core/lab.h"
 
 #define COLD_TRIES_MAX  8u    /* halves 1 MiB down to a page */
 #define COLD_ROUNDS_MAX 1024u /* blocks looked through for one answer: a segment of 1 GiB */
@@ -137,6 +138,7 @@ static void cold_let_go(struct cold_read *k)
 
 static void cold_end(struct cold_read *k)
 {
+    SOMETIMES("a read from disk ends");
     struct log *l = k->log;
     cold_let_go(k);
     l->core->cold_reads--;
@@ -285,6 +287,7 @@ static void cold_walk(const struct cold_read *k, uint32_t got, int64_t end, stru
 
 static void cold_trace_corrupt(const struct cold_read *k, uint32_t at, const char *what)
 {
+    SOMETIMES("a damaged batch is met by a reader");
     trace_line(k->log->core->trace, TRACE_LOG, TRACE_ERROR,
                "%s/%s: segment %" PRId64 " is damaged at byte %" PRIu32 ": %s", k->log->dir->path,
                k->log->folder, k->segment->base, k->position + at, what);
@@ -310,6 +313,7 @@ static void cold_deliver(struct cold_read *k, const struct cold_walk *w)
  * the bad place is answered. False: there is nothing left to try. */
 static bool cold_read_less(struct cold_read *k)
 {
+    SOMETIMES("a read that failed is tried with less");
     if (++k->tries > COLD_TRIES_MAX)
         return false;
     k->narrow = MAX((uint32_t)k->block->capacity >> k->tries, READ_NARROWEST);
@@ -318,6 +322,7 @@ static bool cold_read_less(struct cold_read *k)
 
 static void cold_refused(struct cold_read *k, int error)
 {
+    SOMETIMES("a read from disk fails");
     struct log *l = k->log;
     if (error == -EIO && cold_read_less(k))
         return;

@@ -34,6 +34,7 @@
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
 #include "broker/log/wal_scan.h"
+#include "core/lab.h"
 
 struct recovery {
     struct log_core *core;
@@ -47,6 +48,7 @@ struct recovery {
  * WAL says so further on, and retention takes it again.) */
 static int recovery_begin_below(struct log *l, const struct wal_entry *e)
 {
+    SOMETIMES("a log is written anew from the WAL because a name was lost");
     int error = segments_remove_from(l, 0);
     if (error != 0)
         return error;
@@ -93,6 +95,7 @@ static int log_begin_at_start(struct log *l)
     trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
                "%s/%s ends at %" PRId64 ", below its log start %" PRId64 ": begun anew there",
                l->dir->path, l->folder, l->end_offset, l->start_offset);
+    SOMETIMES("a log begins anew at its log start");
     int error = segments_remove_from(l, 0);
     if (error != 0)
         return error;
@@ -111,11 +114,13 @@ static int log_recover_alone(struct log *l)
         return 0; /* made just now */
     bool scanned = unclean && (l->cached || !d->had_wal) && l->segments[0]->created;
     if (scanned) {
+        SOMETIMES("a log is recovered by scan");
         int error = replay_by_scan(l);
         if (error != 0)
             return error;
     } else if (l->torn) {
         l->core->stats.rot++;
+        SOMETIMES("a segment ends inside a batch");
         log_fail(l, "its last segment ends inside a batch");
         return 0;
     } else {
@@ -255,8 +260,9 @@ int recovery_remove_old(struct log_dir *d)
             continue;
         char path[PATH_ROOM];
         path_wal(path, d->path, f->core, f->number);
+        SOMETIMES("the WAL of a core that is no more is removed");
         dir_remove_file(d, path);
         removed = true;
     }
-    return removed ? io_sync_directory(d->core->io, d->path) : 0;
+    return removed && !DEFECT(12) ? io_sync_directory(d->core->io, d->path) : 0;
 }

@@ -33,6 +33,7 @@
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
 #include "broker/log/txn_index.h"
+#include "core/lab.h"
 
 #define WINDOWS      64u
 #define WINDOW_BYTES (64u << 10)
@@ -179,6 +180,7 @@ static int window_append(struct replays *rs, struct log *l, struct segment *s, u
 
 static int replay_rot(struct log *l, int64_t offset, const char *what)
 {
+    SOMETIMES("what was durable is missing at replay");
     trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR,
                "%s/%s: rot: %s at offset %" PRId64 "; nothing was changed", l->dir->path, l->folder,
                what, offset);
@@ -259,6 +261,7 @@ static int replay_close_segment(struct replays *rs, struct log *l, bool seal)
 /* The next batch begins a segment. */
 static int replay_next_segment(struct replays *rs, struct log *l, int64_t base)
 {
+    SOMETIMES("replay goes on in another segment");
     struct replay *r = l->replay;
     struct index_cursor none;
     int error = replay_close_segment(rs, l, true);
@@ -282,7 +285,7 @@ static int replay_next_segment(struct replays *rs, struct log *l, int64_t base)
 static int replay_learn(struct log *l, const struct batch_header *h, const uint8_t *batch)
 {
     int error = 0;
-    if (h->base_offset >= l->snapshot_offset)
+    if (h->base_offset >= l->snapshot_offset && !DEFECT(13))
         error = producer_learn(l, h, batch, h->size);
     if (error == 0 && !epochs_reserve(l))
         error = -ENOMEM;
@@ -332,6 +335,7 @@ static int replay_walk(struct replays *rs, struct log *l, int64_t limit)
 /* Batches are missing between r->next and what the WAL has. */
 static int replay_gap(struct replays *rs, struct log *l, const struct wal_entry *e)
 {
+    SOMETIMES("there is a gap between segments and WAL");
     struct replay *r = l->replay;
     int error = replay_walk(rs, l, e->base_offset); /* what write.caching put there */
     if (error != 0 || r->next == e->base_offset)
@@ -384,6 +388,7 @@ int replay_batch(struct replays *rs, struct log *l, const struct wal_entry *e, c
 
 int replay_aborted(struct log *l, const struct wal_entry *e, const uint8_t *bytes)
 {
+    SOMETIMES("the WAL tells of an aborted transaction");
     struct wal_aborted told;
     if (l->replay == NULL || e->last_offset >= l->replay->next)
         return 0; /* its marker was not laid */
@@ -442,6 +447,7 @@ int replay_end(struct replays *rs, struct log *l, bool whole)
 
 int replay_producers(struct log *l, int64_t from)
 {
+    SOMETIMES("producers are learned by scan");
     int error = 0;
     for (uint32_t i = segment_find(l, from); i < l->segments_count && error == 0; i++) {
         struct segment *s = l->segments[i];
@@ -476,6 +482,7 @@ static bool scan_ends_log(const struct log *l, uint32_t index, bool cut, int64_t
 
 int replay_by_scan(struct log *l)
 {
+    SOMETIMES("segments are scanned");
     int64_t from = MAX(l->recovery_point, l->start_offset), end = 0;
     bool cut = false;
     int error = epochs_read(l);

@@ -34,6 +34,7 @@
 #include "broker/log/load.h"
 #include "broker/log/path.h"
 #include "broker/log/segment.h"
+#include "core/lab.h"
 
 #define DOOMED_PER_TICK 16u /* removals per second and core: each may take the disk a while */
 
@@ -239,6 +240,7 @@ static bool log_tell_start(struct log *l, int64_t offset)
  * would take it for one whose name a power cut has lost. */
 static int log_remove_segments(struct log *l, uint32_t count)
 {
+    SOMETIMES("segments are removed");
     int error = 0;
     int64_t start = l->segments[count]->base;
     if (start > l->start_offset && !log_tell_start(l, start))

@@ -39,6 +39,7 @@
 #include "broker/log/dir.h"
 #include "broker/log/path.h"
 #include "core/crc32c.h"
+#include "core/lab.h"
 
 static const struct state_table wal_states = {
     .name = "wal",
@@ -479,8 +480,10 @@ static bool wal_next_file(struct wal *w)
         return false;
     if (w->zero_rw.op.armed && w->zero_file == n)
         return false; /* a zero could land on a group */
+    SOMETIMES("the WAL goes on to another file");
     w->current = n;
     w->serial++;
+    SOMETIMES("a WAL file is begun");
     f->serial = w->serial;
     w->position = 0;
     return true;
@@ -573,7 +576,7 @@ static void wal_write(struct wal *w)
     x->rw.fd = w->files[w->current].fd;
     x->rw.iov = x->iov;
     x->rw.iov_count = iov_count;
-    x->rw.flags = w->direct ? IO_DSYNC : 0;
+    x->rw.flags = w->direct && !DEFECT(1) ? IO_DSYNC : 0;
     c->stats.wal_writes++;
     c->stats.wal_bytes += x->expected;
     histogram_record(&c->times.wal_write_bytes, x->expected);
@@ -646,6 +649,7 @@ static void wal_refuse(struct wal *w, struct list *groups)
 
 void wal_fail(struct wal *w)
 {
+    SOMETIMES("the WAL of a directory fails");
     assert(w->dir->state.now == DIR_FAILED);
     if (w->state.now == WAL_FAILED)
         return;
@@ -682,6 +686,7 @@ static void group_refuse_log(struct wal_group *g, struct log *l, enum kafka_erro
 
 void wal_refuse_log(struct wal *w, struct log *l, enum kafka_error error)
 {
+    SOMETIMES("what waits in the WAL for a log is refused");
     if (w->open != NULL)
         group_refuse_log(w->open, l, error);
     LIST_EACH(at, &w->closed)
@@ -718,7 +723,7 @@ static void wal_written(struct op *op)
     if (wal_over(w))
         return;
     assert(w->state.now == WAL_SERVING);
-    if (op->result < 0 || (uint32_t)op->result != x->expected) {
+    if ((op->result < 0 || (uint32_t)op->result != x->expected) && !DEFECT(2)) {
         dir_fail(w->dir, op->result < 0 ? op->result : -EIO, "writing the WAL");
         return;
     }

@@ -31,6 +31,7 @@
 
 #include "broker/quorum/leaf.h"
 #include "core/assert.h"
+#include "core/lab.h"
 
 #define GROUP_CALLS_MAX      256
 #define GROUP_BYTES_MAX      (16u << 20)
@@ -301,6 +302,7 @@ void control_submit(struct control *c, struct control_call *call)
 
 static void fail(struct control *c, int error)
 {
+    SOMETIMES("the metadata log fails");
     assert(error < 0);
     c->phase = CONTROL_PHASE_FAILED;
     trace_line(c->config.trace, TRACE_QUORUM, TRACE_ERROR,

@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "core/assert.h"
+#include "core/lab.h"
 
 #define EPOCHS_TEXT_LINE 36 /* "2147483647 9223372036854775807\n" and room */
 
@@ -348,6 +349,7 @@ static void snapshot_end(struct metalog *m, int result)
 
 static void snapshot_synced(struct op *op)
 {
+    SOMETIMES("a metadata snapshot is synced");
     struct metalog *m = container_of(op, struct metalog, snapshot_sync.op);
     assert(m->snapshot_op != NULL);
     snapshot_end(m, op->result < 0 ? op->result : 0);

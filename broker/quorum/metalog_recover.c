@@ -32,6 +32,7 @@
 #include <string.h>
 
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/record.h"
 
 #define BATCH_FILE_BUFFER   (1u << 20)
@@ -348,6 +349,7 @@ static int segment_cut(struct metalog *m, struct batch_file *f, const char *path
     trace_line(m->options.trace, TRACE_QUORUM, TRACE_WARN,
                "%s: %" PRIu64 " bytes of an unfinished write are cut off at %" PRIu64, path,
                f->size - f->position, f->position);
+    SOMETIMES("an unfinished write of the metadata log is cut");
     int result = io_truncate(m->options.io, m->fd, f->position);
     return result != 0 ? result : io_fdatasync(m->options.io, m->fd);
 }
@@ -471,6 +473,7 @@ static int segments_restart(struct metalog *m, const struct listing *l, struct s
     trace_line(m->options.trace, TRACE_QUORUM, TRACE_WARN,
                "the metadata log ends at %lld, its newest snapshot at %lld: starting from there",
                (long long)m->end_offset, (long long)id.offset);
+    SOMETIMES("the metadata log starts from its snapshot");
     m->segments_count = 0;
     m->epochs_count = 0;
     int result = metalog_add_segment(m, id.offset);

@@ -16,6 +16,7 @@
  * again at its next round. */
 #include "broker/txn/txn_priv.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/describe_transactions.h"
 #include "proto/gen/list_transactions.h"
 #include "proto/gen/record_transaction.h"
@@ -454,6 +455,7 @@ static bool txn_overdue(const struct txn *t)
 
 static void shard_abort(struct timer *timer)
 {
+    SOMETIMES("a transaction times out");
     struct txn_shard *s = container_of(timer, struct txn_shard, aborts);
     uint32_t fenced = 0;
     assert(s->loaded);

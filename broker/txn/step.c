@@ -26,6 +26,7 @@
  */
 #include "broker/txn/txn_priv.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/end_txn.h"
 #include "proto/gen/init_producer_id.h"
 
@@ -142,6 +143,7 @@ void step_init(struct txn_shard *s, struct txn_call *call)
 
 enum kafka_error step_fence(struct txn *t)
 {
+    SOMETIMES("an open transaction is fenced");
     assert(txn_is(t, TXN_ONGOING));
     struct txn_fields next = t->now;
     bool bumps = t->shard->version >= TXN_VERSION_BUMPS;
@@ -171,7 +173,7 @@ static enum kafka_error add_check(const struct txn *t, const struct txn_add *q)
         return KE_CONCURRENT_TRANSACTIONS;
     if (t->now.producer_id != q->producer_id)
         return KE_INVALID_PRODUCER_ID_MAPPING;
-    if (t->now.epoch != q->epoch || q->epoch == INT16_MAX)
+    if ((t->now.epoch != q->epoch || q->epoch == INT16_MAX) && !DEFECT(7))
         return KE_PRODUCER_FENCED;
     return txn_ends(t) ? KE_CONCURRENT_TRANSACTIONS : KE_NONE;
 }
@@ -187,6 +189,7 @@ static bool add_all_there(const struct txn *t, const struct txn_add *q)
 
 static void add_verify(const struct txn *t, const struct txn_add *q)
 {
+    SOMETIMES("partitions are verified");
     for (uint32_t i = 0; i < q->partitions_count; i++) {
         struct txn_ask_partition *p = &q->partitions[i];
         p->error = txn_has(t, p->topic, p->partition) ? KE_NONE : KE_TRANSACTION_ABORTABLE;
@@ -282,9 +285,10 @@ static bool end_done(const struct txn *t, const struct end_txn_request *q)
 
 static enum kafka_error end_version_1(struct txn *t, const struct end_txn_request *q)
 {
+    SOMETIMES("a transaction ends in version 1");
     if (t->now.producer_id != q->producer_id)
         return KE_INVALID_PRODUCER_ID_MAPPING;
-    if (t->now.epoch != q->producer_epoch)
+    if (t->now.epoch != q->producer_epoch && !DEFECT(7))
         return KE_PRODUCER_FENCED;
     if (txn_ends(t))
         return KE_CONCURRENT_TRANSACTIONS;
@@ -300,6 +304,7 @@ static enum kafka_error end_version_1(struct txn *t, const struct end_txn_reques
 static enum kafka_error end_raise(struct txn *t, struct txn_call *call,
                                   const struct txn_fields *now)
 {
+    SOMETIMES("a transaction ends in version 2");
     struct txn_fields next = *now;
     next.next_producer_id = -1;
     if (epoch_exhausted(now->epoch)) {

@@ -174,7 +174,14 @@ static void member_leave(struct member *m)
     LINK_ASK(&m->link, &q, leave_group, API_LEAVE_GROUP, versions[m->era].leave, 0, true);
 }
 
-/* All that it owns, or with tag 1 as somebody that has left. */
+enum { COMMIT_WELL, COMMIT_HAVING_LEFT, COMMIT_LATE }; /* late: under the generation before */
+
+static int32_t commit_generation(const struct member *m, uint64_t tag)
+{
+    return m->generation - (tag == COMMIT_LATE);
+}
+
+/* All that it owns. */
 static void member_commit(struct member *m, uint64_t tag)
 {
     struct run *r = m->run;
@@ -183,7 +190,7 @@ static void member_commit(struct member *m, uint64_t tag)
     struct offset_commit_request_partition parts[TOPICS_MAX][PARTITIONS_MAX];
     offset_commit_request_init(&q);
     q.group_id = text_of(m->group->id);
-    q.generation_id_or_member_epoch = m->generation;
+    q.generation_id_or_member_epoch = commit_generation(m, tag);
     q.member_id = text_of(m->id);
     q.group_instance_id = instance_of(m);
     q.topics = topics;
@@ -276,6 +283,9 @@ static bool member_misbehave(struct member *m)
         m->state = MEMBER_FIND;
         link_break(&m->link);
         return true;
+    case 3:
+        member_commit(m, COMMIT_LATE);
+        return true;
     default:
         return false;
     }
@@ -290,7 +300,7 @@ static void member_stable(struct member *m)
     if (m->looked_start != r->node.starts || what == 0)
         member_look(m);
     else if (what < 4)
-        member_commit(m, 0);
+        member_commit(m, COMMIT_WELL);
     else
         member_heartbeat(m);
 }
@@ -440,15 +450,20 @@ static void member_committed(struct member *m, const struct offset_commit_respon
             error = p->error_code != KE_NONE ? p->error_code : error;
             if (p->error_code != KE_NONE)
                 continue;
-            if (tag == 1 && m->left_start == r->node.starts)
+            if (tag == COMMIT_HAVING_LEFT && m->left_start == r->node.starts)
                 run_fail(r, "%s: a commit of a member that had left was accepted", m->group->id);
-            if (!group_committed(m->group, cell, m->next[cell], m->generation, m->floor, text))
+            if (!group_committed(m->group, cell, m->next[cell], commit_generation(m, tag), m->floor,
+                                 text))
                 run_fail(r, "%s", text);
         }
     }
-    if (tag == 1) {
+    if (tag == COMMIT_HAVING_LEFT) {
         member_forget(m);
         member_move(m, MEMBER_JOIN, m->session_ms * NS_PER_MS / 2);
+        return;
+    }
+    if (tag == COMMIT_LATE) {
+        member_later(m, m->think_ns);
         return;
     }
     if (error == KE_UNKNOWN_TOPIC_OR_PARTITION)
@@ -509,7 +524,7 @@ static void member_left(struct member *m, const struct leave_group_response *a)
         return;
     m->left_start = m->run->node.starts;
     if (m->cells != 0 && chance_one_in(m->run->chance, 2)) {
-        member_commit(m, 1);
+        member_commit(m, COMMIT_HAVING_LEFT);
         return;
     }
     member_forget(m);

@@ -240,7 +240,8 @@ struct run_result {
     uint64_t digest, events, virtual_ns;
     bool failed;
 };
-/* One seed. Prints one line when it fails. */
-struct run_result run_produce(uint64_t seed, bool verbose);
+/* One seed. Prints one line when it fails. lies: its disk does not keep what it says it has synced,
+ * which must be found. */
+struct run_result run_seed_of(uint64_t seed, bool verbose, bool lies);
 
 #endif

@@ -4,10 +4,14 @@
  *   torc-sim --seeds A..B      these seeds
  *   torc-sim --time S          seeds from --seed (or 0) on, for S seconds
  *   --twice                    each seed twice: the digests must be equal
+ *   --lie                      the device says that it has synced, and has not
+ *   --defect N, --marks        with a defect; say which marks were met (laboratory builds)
  *
  * Exit code 0: all passed. A failing seed prints one line that reproduces it; so does an assertion
  * or a crash, by a signal handler. */
 #include "tests/sim/run.h"
+
+#include "core/lab.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -19,7 +23,8 @@
 struct options {
     uint64_t first, last;
     uint32_t seconds;
-    bool verbose, twice, quiet;
+    uint32_t defect;
+    bool verbose, twice, lie, marks;
 };
 
 static char running[64]; /* what the signal handler prints */
@@ -35,7 +40,7 @@ static void on_signal(int number)
 static void usage(void)
 {
     (void)fprintf(stderr, "usage: torc-sim [--seed N | --seeds A..B] [--time SECONDS] [--twice] "
-                          "[--verbose]\n");
+                          "[--verbose] [--lie] [--defect N] [--marks]\n");
 }
 
 static bool parse(int argc, char **argv, struct options *o)
@@ -47,6 +52,15 @@ static bool parse(int argc, char **argv, struct options *o)
             o->verbose = true;
         } else if (strcmp(argv[i], "--twice") == 0) {
             o->twice = true;
+        } else if (strcmp(argv[i], "--lie") == 0) {
+            o->lie = true;
+        } else if (strcmp(argv[i], "--marks") == 0) {
+            o->marks = true;
+        } else if (strcmp(argv[i], "--defect") == 0) {
+            o->defect = (uint32_t)strtoul(value, &end, 10);
+            if (end == value || *end != 0)
+                return false;
+            i++;
         } else if (strcmp(argv[i], "--seed") == 0) {
             o->first = o->last = strtoull(value, &end, 10);
             if (end == value || *end != 0)
@@ -77,14 +91,14 @@ static bool run_seed(uint64_t seed, const struct options *o, uint64_t *events, u
 {
     (void)snprintf(running, sizeof(running), "FAIL torc-sim --seed %llu: crashed\n",
                    (unsigned long long)seed);
-    struct run_result first = run_produce(seed, o->verbose);
+    struct run_result first = run_seed_of(seed, o->verbose, o->lie);
     *events += first.events;
     *virtual_ns += first.virtual_ns;
     if (o->verbose)
         (void)fprintf(stderr, "digest %016llx\n", (unsigned long long)first.digest);
     if (first.failed || !o->twice)
         return first.failed;
-    struct run_result second = run_produce(seed, false);
+    struct run_result second = run_seed_of(seed, false, o->lie);
     if (second.digest == first.digest && !second.failed)
         return false;
     (void)fprintf(stderr, "FAIL torc-sim --seed %llu --twice: digests %016llx and %016llx\n",
@@ -93,10 +107,37 @@ static bool run_seed(uint64_t seed, const struct options *o, uint64_t *events, u
     return true;
 }
 
+/* What this build has of core/lab.h. False: it has nothing. */
+static bool lab_use(const struct options *o)
+{
+#if TORC_LAB
+    *lab_defect() = o->defect;
+    return true;
+#else
+    return o->defect == 0 && !o->marks;
+#endif
+}
+
+static void lab_tell(const struct options *o)
+{
+#if TORC_LAB
+    uint32_t count = 0, hit = 0;
+    struct lab_mark *const *marks = lab_marks(&count);
+    for (uint32_t i = 0; i < count; i++) {
+        hit += marks[i]->hits > 0;
+        if (o->marks)
+            (void)printf("mark %llu %s\n", (unsigned long long)marks[i]->hits, marks[i]->name);
+    }
+    (void)printf("marks: %u of %u\n", hit, count);
+#else
+    (void)o;
+#endif
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
-    if (!parse(argc, argv, &o)) {
+    if (!parse(argc, argv, &o) || !lab_use(&o)) {
         usage();
         return 2;
     }
@@ -112,6 +153,7 @@ int main(int argc, char **argv)
         if (o.seconds > 0 && time(NULL) - start >= (time_t)o.seconds)
             break;
     }
+    lab_tell(&o);
     (void)printf("%llu seeds, %llu failed, %.1f virtual s, %llu events, %ld s\n",
                  (unsigned long long)seeds, (unsigned long long)failures, (double)virtual_ns / 1e9,
                  (unsigned long long)events, (long)(time(NULL) - start));

@@ -1,5 +1,5 @@
-/* The produce workload: producers and fetchers against one node that is harmed, then healed, then
- * taken down once more and read from the first byte to the last.
+/* One seed: clients of all kinds against one node that is harmed, then healed, then taken down once
+ * more and read from the first byte to the last.
  *
  *   HARM  ─▶ clients work, harm is done
  *   HEAL  ─▶ no more harm: every request must come to its end, every fetcher to the end of the logs
@@ -318,7 +318,7 @@ static bool run_over(void *context)
 
 /* ---- one seed -------------------------------------------------------------------------------- */
 
-static void run_make(struct run *r, uint64_t seed, bool verbose)
+static void run_make(struct run *r, uint64_t seed, bool verbose, bool lies)
 {
     char properties[2048];
     struct chance draw;
@@ -327,6 +327,7 @@ static void run_make(struct run *r, uint64_t seed, bool verbose)
     r->seed = seed;
     r->verbose = verbose;
     r->sim = sim_make(&r->mem, seed);
+    sim_style(r->sim)->lies = lies;
     r->chance = sim_chance(r->sim, SIM_WORKLOAD);
     r->fate = sim_chance(r->sim, SIM_FAULTS);
     chance_init(&draw, seed, 2000);
@@ -495,7 +496,7 @@ static void run_summary(const struct run *r)
                       (unsigned long long)sim_counted(r->sim, (enum sim_count)i));
 }
 
-struct run_result run_produce(uint64_t seed, bool verbose)
+struct run_result run_seed_of(uint64_t seed, bool verbose, bool lies)
 {
     struct run *r;
     struct mem own;
@@ -503,7 +504,7 @@ struct run_result run_produce(uint64_t seed, bool verbose)
     assert(error == 0);
     r = mem_zalloc(&own, sizeof(*r));
     assert(r != NULL);
-    run_make(r, seed, verbose);
+    run_make(r, seed, verbose, lies);
     run_make_groups(r);
     admin_start(&r->admin, r);
     for (uint32_t i = 0; i < r->options.producers; i++)
