@@ -49,14 +49,17 @@ def java():
     return kafka.java("JavaClient", classes=classes)
 
 
-def go():
+def modules():
     """Debian's Go is too old for the current franz-go, so it has a list of its own."""
-    need("go")
     version = re.search(r"go1\.(\d+)", subprocess.check_output(["go", "version"], text=True))
-    modules = "go.mod" if int(version[1]) >= 21 else "go-1.19.mod"
+    return "go.mod" if int(version[1]) >= 21 else "go-1.19.mod"
+
+
+def go():
+    need("go")
     program = TOP / "build/test-go/client"
     program.parent.mkdir(parents=True, exist_ok=True)
-    venv.install("go", "build", f"-modfile={modules}", "-o", program, ".", cwd=HERE / "go")
+    venv.install("go", "build", f"-modfile={modules()}", "-o", program, ".", cwd=HERE / "go")
     return [program]
 
 

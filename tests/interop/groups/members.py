@@ -42,10 +42,8 @@ def node():
 
 def go():
     clients.go()  # brings the modules
-    version = re.search(r"go1\.(\d+)", subprocess.check_output(["go", "version"], text=True))
-    modules = "go.mod" if int(version[1]) >= 21 else "go-1.19.mod"
     program = clients.TOP / "build/test-go/member"
-    venv.install("go", "build", f"-modfile={modules}", "-o", program, "./member",
+    venv.install("go", "build", f"-modfile={clients.modules()}", "-o", program, "./member",
                  cwd=clients.HERE / "go")
     return [program]
 

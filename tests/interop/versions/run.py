@@ -84,6 +84,8 @@ def run(report, broker):
         report.case(f"verifiable producer, {version}", verifiable_producer, broker, version)
         report.case(f"verifiable consumer, {version}", verifiable_consumer, broker, version,
                     "classic")
+    report.case(f"verifiable consumer, {kafka.VERSION}, consumer protocol", verifiable_consumer,
+                broker, kafka.VERSION, "consumer")
     report.check("the broker is still up", broker.alive(), broker.log_tail(5))
 
 
