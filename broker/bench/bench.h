@@ -37,6 +37,7 @@ enum bench_kind {
     BENCH_E2E,
     BENCH_CATCH_UP,
     BENCH_CONNECTIONS,
+    BENCH_TXN,
     BENCH_KINDS
 };
 
@@ -58,6 +59,7 @@ struct bench_options {
     bool idempotent, soft;
     int32_t pid;      /* of the broker, if it runs here; 0 */
     uint64_t seed;    /* of values and keys */
+    double aborts;    /* share of transactions that are aborted on purpose */
     uint64_t backlog; /* catch-up: records that lie there before it begins */
     uint32_t fetch_bytes, partition_bytes, fetch_wait_ms;
     uint64_t limit;          /* records to produce, then it ends; 0: by time */

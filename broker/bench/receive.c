@@ -154,6 +154,32 @@ static struct reading *reading_of(struct receiver *r, int32_t partition)
                : NULL;
 }
 
+/* Readers of committed records are told which transactions were aborted, and leave them out: from
+ * the first record of each to its marker. */
+static bool batch_aborted(struct reading *p, const struct fetch_response_partition_data *d,
+                          const uint8_t *batch, const struct batch_header *h)
+{
+    for (int32_t i = 0; i < d->aborted_transactions_count; i++) {
+        const struct fetch_response_aborted_transaction *a = &d->aborted_transactions[i];
+        bool known = false;
+        for (uint32_t n = 0; n < p->aborted_count; n++)
+            known |= p->aborted[n] == a->producer_id;
+        /* An entry counts once: behind its marker it is over. */
+        if (!known && a->first_offset == h->base_offset && p->aborted_count < ABORTED_MAX)
+            p->aborted[p->aborted_count++] = a->producer_id;
+    }
+    for (uint32_t n = 0; n < p->aborted_count; n++) {
+        enum batch_control type;
+        int32_t epoch;
+        if (p->aborted[n] != h->producer_id)
+            continue;
+        if (batch_has(h, BATCH_CONTROL) && batch_read_control(batch, h->size, &type, &epoch))
+            p->aborted[n] = p->aborted[--p->aborted_count];
+        return true;
+    }
+    return false;
+}
+
 static void partition_taken(struct receiver *r, const struct fetch_response_partition_data *d,
                             uint64_t now)
 {
@@ -171,8 +197,13 @@ static void partition_taken(struct receiver *r, const struct fetch_response_part
     struct batch_header h;
     const uint8_t *batch;
     batch_iter_init(&it, d->records.data, d->records.size > 0 ? (size_t)d->records.size : 0);
-    while (batch_next(&it, &batch, &h))
-        batch_taken(r, p, batch, &h, now);
+    bool committed = r->worker->plan->o.kind == BENCH_TXN;
+    while (batch_next(&it, &batch, &h)) {
+        if (committed && batch_last_offset(&h) >= p->position && batch_aborted(p, d, batch, &h))
+            p->position = batch_last_offset(&h) + 1;
+        else
+            batch_taken(r, p, batch, &h, now);
+    }
     if (it.stopped == BATCH_MALFORMED || it.stopped == BATCH_OLD)
         worker_fail(r->worker, "partition %d holds what is no batch of magic 2",
                     d->partition_index);
@@ -249,6 +280,7 @@ static bool fetch_encode(struct receiver *r, uint64_t *size)
     fetch_request_init(&request);
     request.max_wait_ms = (int32_t)p->o.fetch_wait_ms;
     request.min_bytes = 1;
+    request.isolation_level = p->o.kind == BENCH_TXN; /* 1: only what is committed */
     request.max_bytes = (int32_t)p->o.fetch_bytes;
     request.topics = &topic;
     request.topics_count = 1;

@@ -17,20 +17,22 @@
 #define PLOT_CELLS 60u
 #define BLOCKS     8u
 
-static const char *const kinds[BENCH_KINDS] = {"produce", "consume", "e2e", "catch-up",
-                                               "connections"};
+static const char *const kinds[BENCH_KINDS] = {"produce",  "consume",     "e2e",
+                                               "catch-up", "connections", "txn"};
 static const double quantiles[] = {0.5, 0.9, 0.99, 0.999, 0.9999, 1};
 static const char *const quantile_names[] = {"p50", "p90", "p99", "p99.9", "p99.99", "max"};
 #define QUANTILES (sizeof(quantiles) / sizeof(quantiles[0]))
 
 static bool writes(const struct bench_options *o)
 {
-    return o->kind == BENCH_PRODUCE || o->kind == BENCH_E2E || o->kind == BENCH_CATCH_UP;
+    return o->kind == BENCH_PRODUCE || o->kind == BENCH_E2E || o->kind == BENCH_CATCH_UP ||
+           o->kind == BENCH_TXN;
 }
 
 static bool reads(const struct bench_options *o)
 {
-    return o->kind == BENCH_CONSUME || o->kind == BENCH_E2E || o->kind == BENCH_CATCH_UP;
+    return o->kind == BENCH_CONSUME || o->kind == BENCH_E2E || o->kind == BENCH_CATCH_UP ||
+           o->kind == BENCH_TXN;
 }
 
 void report_head(struct text *t, const struct bench_result *r)
@@ -46,13 +48,15 @@ void report_head(struct text *t, const struct bench_result *r)
         if (o->batches > 1)
             text_add(t, "  %u batches/request", o->batches);
         text_add(t, "%s%s", o->idempotent ? "  idempotent" : "", o->keys > 0 ? "  keyed" : "");
+        if (o->aborts > 0)
+            text_add(t, "  %g%% aborted", o->aborts * 100);
     }
     if (o->rate > 0)
         text_add(t, "  %s/s", text_decimal(b, o->rate));
     text_add(t, "  %g s  %u connection%s", r->seconds,
              o->kind == BENCH_CONSUME ? o->consumers : o->connections,
              o->connections == 1 ? "" : "s");
-    if (writes(o))
+    if (writes(o) && o->kind != BENCH_TXN)
         text_add(t, " x %u", o->in_flight);
     if (r->partitions_count > 0)
         text_add(t, "  %u partitions", r->partitions_count);
@@ -75,10 +79,11 @@ static void throughput_lines(struct text *t, const struct bench_result *r)
     const struct bench_options *o = &r->options;
     char a[TEXT_NUMBER_SIZE], b[TEXT_NUMBER_SIZE], d[TEXT_NUMBER_SIZE];
     if (writes(o))
-        text_add(t, " produced      %s records/s  %s/s  %s requests/s\n",
+        text_add(t, " produced      %s records/s  %s/s  %s %s/s\n",
                  text_decimal(a, (double)c->records / r->seconds),
                  text_bytes(b, (double)c->bytes / r->seconds),
-                 text_decimal(d, (double)c->requests / r->seconds));
+                 text_decimal(d, (double)c->requests / r->seconds),
+                 o->kind == BENCH_TXN ? "transactions" : "requests");
     double seconds = o->kind == BENCH_CONSUME && r->read_seconds > 0 ? r->read_seconds : r->seconds;
     if (reads(o))
         text_add(t, " consumed      %s records/s  %s/s  %s fetches\n",
@@ -135,7 +140,7 @@ static void verified_line(struct text *t, const struct bench_result *r)
     if (c->foreign > 0)
         text_add(t, "               %s more carry no sequence numbers\n",
                  text_count(n[0], c->foreign));
-    if (writes(&r->options) && r->options.acks != 0)
+    if (writes(&r->options) && r->options.acks != 0 && r->options.kind != BENCH_TXN)
         text_add(t, " offsets       %s records acknowledged, %s\n",
                  text_count(n[5], c->acknowledged),
                  r->partitions_broken == 0 && c->misplaced == 0 && c->errors == 0
@@ -253,6 +258,7 @@ static void json_options(struct text *t, const struct bench_result *r)
     text_json_boolean(t, "idempotent", o->idempotent);
     text_json_integer(t, "seed", o->seed);
     text_json_integer(t, "backlog", o->backlog);
+    text_json_number(t, "aborts", o->aborts);
     text_json_integer(t, "partitions", r->partitions_count);
     text_json_close(t, '}');
 }

@@ -18,22 +18,30 @@
 #include "broker/bench/progress.h"
 #include "broker/bench/worker.h"
 #include "proto/error.h"
+#include "proto/gen/find_coordinator.h"
 #include "proto/gen/init_producer_id.h"
 
-#define THREAD_SHARE  4u /* of the memory, for all threads */
-#define START_NS      (20 * NS_PER_MS)
-#define LOOK_NS       (20 * NS_PER_MS)
-#define READY_NS      (120 * NS_PER_S)
-#define READ_NS       (60 * NS_PER_S) /* without getting on */
-#define POLL_BUDGET   256u
-#define NEWS_AT       64u
-#define ORDER_SLOTS   8u
-#define ID_TIMEOUT_MS 60000
-#define ID_TRIES      300u /* a node that has just started hands out ids a little later */
-#define ID_PAUSE_MS   100u
-#define SLICES_WANTED 60u
-#define SLICE_NS_MIN  (50 * NS_PER_MS)
-#define FOREVER_S     1e6
+#define THREAD_SHARE      4u /* of the memory, for all threads */
+#define START_NS          (20 * NS_PER_MS)
+#define LOOK_NS           (20 * NS_PER_MS)
+#define READY_NS          (120 * NS_PER_S)
+#define READ_NS           (60 * NS_PER_S) /* without getting on */
+#define POLL_BUDGET       256u
+#define NEWS_AT           64u
+#define ORDER_SLOTS       8u
+#define COORDINATORS_FROM 4  /* FindCoordinator asks for several from this version on */
+#define TXN_PRODUCE_MAX   11 /* newest versions that are of the first generation */
+#define TXN_ADD_MAX       3
+#define TXN_END_MAX       4
+#define ID_TIMEOUT_MS     60000
+#define ID_TRIES          300u /* a node that has just started hands out ids a little later */
+#define ID_PAUSE_MS       100u
+#define SLICES_WANTED     60u
+#define SLICE_NS_MIN      (50 * NS_PER_MS)
+#define FOREVER_S         1e6
+#define SETTLE_LOOKS      300u
+#define SETTLE_STILL      3u
+#define SETTLE_MS         50u
 
 const char *const bench_latency_names[LATENCIES] = {"response", "service", "slip", "end to end",
                                                     "fetch"};
@@ -65,12 +73,14 @@ static bool run_fail(struct run *r, const char *text)
 
 static bool writes(enum bench_kind kind)
 {
-    return kind == BENCH_PRODUCE || kind == BENCH_E2E || kind == BENCH_CATCH_UP;
+    return kind == BENCH_PRODUCE || kind == BENCH_E2E || kind == BENCH_CATCH_UP ||
+           kind == BENCH_TXN;
 }
 
 static bool reads(enum bench_kind kind)
 {
-    return kind == BENCH_CONSUME || kind == BENCH_E2E || kind == BENCH_CATCH_UP;
+    return kind == BENCH_CONSUME || kind == BENCH_E2E || kind == BENCH_CATCH_UP ||
+           kind == BENCH_TXN;
 }
 
 /* ---- the plan -------------------------------------------------------------------------------- */
@@ -109,18 +119,51 @@ static bool share_deal(struct run *r, struct sharing *s, uint32_t number, uint32
     return true;
 }
 
-static bool producer_id(struct run *r, struct sharing *s)
+/* Asking who coordinates also makes the topic that coordinators need. */
+static bool coordinator_ready(struct run *r, const char *id)
 {
+    struct wire_string key = wire_string_of(id);
+    struct find_coordinator_request request;
+    struct find_coordinator_response response;
+    for (uint32_t i = 0; i < ID_TRIES; i++) {
+        find_coordinator_request_init(&request);
+        request.key_type = 1;
+        bool several = r->client.versions[API_FIND_COORDINATOR] >= COORDINATORS_FROM;
+        if (several) {
+            request.coordinator_keys = &key;
+            request.coordinator_keys_count = 1;
+        } else {
+            request.key = key;
+        }
+        if (!BENCH_ASK(&r->client, API_FIND_COORDINATOR, find_coordinator, &request, &response))
+            return false;
+        bool one = several && response.coordinators_count == 1;
+        int16_t error = one ? response.coordinators[0].error_code : response.error_code;
+        if (error == KE_NONE)
+            return true;
+        bench_client_rest(&r->client, ID_PAUSE_MS);
+    }
+    return bench_client_fail(&r->client, "transactions have no coordinator");
+}
+
+static bool producer_id(struct run *r, struct sharing *s, uint32_t number)
+{
+    char id[64];
+    transact_id(id, sizeof(id), r->plan.run, number);
+    bool transactional = r->plan.o.kind == BENCH_TXN;
+    if (transactional && !coordinator_ready(r, id))
+        return false;
     struct init_producer_id_request request;
     struct init_producer_id_response response;
     init_producer_id_request_init(&request);
-    request.transactional_id = WIRE_NULL_STRING;
+    request.transactional_id = transactional ? wire_string_of(id) : WIRE_NULL_STRING;
     request.transaction_timeout_ms = ID_TIMEOUT_MS;
     for (uint32_t i = 0; i < ID_TRIES; i++) {
         if (!BENCH_ASK(&r->client, API_INIT_PRODUCER_ID, init_producer_id, &request, &response))
             return false;
         if (response.error_code != KE_COORDINATOR_LOAD_IN_PROGRESS &&
-            response.error_code != KE_COORDINATOR_NOT_AVAILABLE)
+            response.error_code != KE_COORDINATOR_NOT_AVAILABLE &&
+            response.error_code != KE_NOT_COORDINATOR)
             break;
         bench_client_rest(&r->client, ID_PAUSE_MS);
     }
@@ -153,7 +196,7 @@ static bool plan_share(struct run *r)
                                      "a request of %u batches needs as many partitions per "
                                      "connection; there are %u",
                                      o->batches, p->senders[i].own_count);
-        if (o->idempotent && !producer_id(r, &p->senders[i]))
+        if ((o->idempotent || o->kind == BENCH_TXN) && !producer_id(r, &p->senders[i], i))
             return false;
     }
     return true;
@@ -228,8 +271,20 @@ static bool run_prepare(struct run *r)
         (reads(o->kind) && !bench_ask_begin(&r->client, API_FETCH)))
         return false;
     p->produce_version = r->client.versions[API_PRODUCE];
+    if (o->kind == BENCH_TXN) { /* the first generation of the protocol */
+        if (!bench_ask_begin(&r->client, API_ADD_PARTITIONS_TO_TXN) ||
+            !bench_ask_begin(&r->client, API_END_TXN))
+            return false;
+        p->produce_version = MIN(p->produce_version, TXN_PRODUCE_MAX);
+        p->add_version = MIN(r->client.versions[API_ADD_PARTITIONS_TO_TXN], TXN_ADD_MAX);
+        p->end_version = MIN(r->client.versions[API_END_TXN], TXN_END_MAX);
+    }
     p->fetch_version = r->client.versions[API_FETCH];
-    if (!run_topic(r) || !plan_offsets(r) || !plan_share(r))
+    if (!run_topic(r))
+        return false;
+    if (o->kind == BENCH_TXN && r->topic.nodes_count > 1)
+        return bench_client_fail(&r->client, "transactions of a cluster with more than one node");
+    if (!plan_offsets(r) || !plan_share(r))
         return false;
     plan_numbers(r);
     return true;
@@ -352,6 +407,25 @@ static bool run_await(struct run *r, const uint32_t *count, uint64_t limit_ns, c
     return true;
 }
 
+/* What nobody acknowledges may still be on its way: until the ends do not move any more. */
+static bool run_settle(struct run *r)
+{
+    uint32_t still = 0;
+    size_t size = r->topic.partitions_count * sizeof(int64_t);
+    int64_t *ends = mem_zalloc(r->mem, size);
+    if (ends == NULL)
+        return run_fail(r, "no memory");
+    bool good = true;
+    for (uint32_t i = 0; i < SETTLE_LOOKS && still < SETTLE_STILL && good; i++) {
+        bench_client_rest(&r->client, SETTLE_MS);
+        good = bench_topic_offsets(&r->topic, &r->client, OFFSET_LATEST, ends);
+        still = memcmp(ends, r->ends, size) == 0 ? still + 1 : 0;
+        memcpy(r->ends, ends, size);
+    }
+    mem_free(r->mem, ends, size);
+    return good;
+}
+
 static bool run_window(struct run *r)
 {
     const struct bench_options *o = &r->plan.o;
@@ -368,6 +442,8 @@ static bool run_window(struct run *r)
         return true;
     }
     if (!run_await(r, &r->sent, UINT64_MAX, ""))
+        return false;
+    if (writes(o->kind) && o->acks == 0 && !run_settle(r))
         return false;
     if (o->kind == BENCH_CONNECTIONS)
         while (!r->ended)
@@ -451,7 +527,7 @@ static void result_slices(struct run *r)
 static uint32_t partitions_broken(struct run *r)
 {
     uint32_t broken = 0;
-    if (!writes(r->plan.o.kind) || r->plan.o.acks == 0)
+    if (!writes(r->plan.o.kind) || r->plan.o.acks == 0 || r->plan.o.kind == BENCH_TXN)
         return 0;
     for (uint32_t i = 0; i < r->topic.partitions_count; i++) {
         struct spread all = {0};
@@ -476,13 +552,14 @@ static struct reading *reading_find(struct run *r, uint32_t partition)
 }
 
 /* Check 2: numbers that a sender made and nobody met. Refused batches are not lost. */
-static uint64_t lost_of(struct run *r, const struct sender *s)
+static uint64_t lost_of(struct run *r, const struct sharing *share, uint32_t number,
+                        const uint64_t *numbers)
 {
     uint64_t lost = 0;
-    for (uint32_t i = 0; i < s->share->own_count; i++) {
-        struct reading *p = reading_find(r, s->share->own[i]);
-        struct stream *stream = p == NULL ? NULL : reading_stream(p, r->plan.run, s->number);
-        lost += stream == NULL ? s->numbers[i] : ledger_missing(&stream->ledger, s->numbers[i]);
+    for (uint32_t i = 0; i < share->own_count; i++) {
+        struct reading *p = reading_find(r, share->own[i]);
+        struct stream *stream = p == NULL ? NULL : reading_stream(p, r->plan.run, number);
+        lost += stream == NULL ? numbers[i] : ledger_missing(&stream->ledger, numbers[i]);
     }
     return lost;
 }
@@ -506,7 +583,11 @@ static void result_lost(struct run *r)
     for (uint32_t i = 0; i < r->plan.threads_count; i++) {
         const struct worker *w = &r->workers[i];
         for (uint32_t n = 0; n < w->senders_count && o->size >= PAYLOAD_SIZE; n++)
-            c->lost += lost_of(r, w->senders[n]);
+            c->lost += o->kind == BENCH_TXN
+                           ? lost_of(r, w->transactors[n]->share, w->transactors[n]->number,
+                                     w->transactors[n]->numbers)
+                           : lost_of(r, w->senders[n]->share, w->senders[n]->number,
+                                     w->senders[n]->numbers);
         for (uint32_t n = 0; n < w->receivers_count; n++)
             for (uint32_t k = 0; k < w->receivers[n]->share->own_count; k++)
                 c->lost += gaps_of(&w->receivers[n]->readings[k], r->plan.run);

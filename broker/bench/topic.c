@@ -20,6 +20,7 @@
 
 #define PATIENCE      600u /* looks, a tenth of a second apart */
 #define PATIENCE_MS   100u
+#define DELETE_MS     60000
 #define PARTITIONS_AT 10000u /* per request */
 #define TOPICS_BY_ID  6      /* DeleteTopics from this version on may name them by id */
 
@@ -165,6 +166,7 @@ bool bench_topic_delete(struct bench_client *c, const char *name)
     delete_topics_request_delete_topic_state_init(&topic);
     topic.name = names;
     delete_topics_request_init(&request);
+    request.timeout_ms = DELETE_MS;
     if (c->versions[API_DELETE_TOPICS] >= TOPICS_BY_ID) {
         request.topics = &topic;
         request.topics_count = 1;
@@ -174,6 +176,12 @@ bool bench_topic_delete(struct bench_client *c, const char *name)
     }
     if (!BENCH_ASK(c, API_DELETE_TOPICS, delete_topics, &request, &response))
         return false;
+    if (response.responses_count != 1)
+        return bench_client_fail(c, "DeleteTopics was answered for %d topics",
+                                 response.responses_count);
+    int16_t error = response.responses[0].error_code;
+    if (error != KE_NONE && error != KE_UNKNOWN_TOPIC_OR_PARTITION)
+        return bench_client_fail(c, "topic %s cannot be deleted: %s", name, error_text(error));
     for (uint32_t i = 0; i < PATIENCE; i++) {
         struct metadata_response metadata;
         if (!topic_ask(c, name, &metadata))

@@ -128,14 +128,27 @@ static void worker_orders(struct worker *w)
 static uint64_t worker_next(const struct worker *w)
 {
     const struct plan *p = w->plan;
-    uint64_t round = w->next_number / w->senders_count;
-    return round * p->senders_count + w->senders[w->next_number % w->senders_count]->number;
+    uint64_t round = w->next_number / w->senders_count, turn = w->next_number % w->senders_count;
+    return round * p->senders_count + turn * p->threads_count + w->number;
+}
+
+static void worker_due(struct worker *w)
+{
+    uint32_t turn = (uint32_t)(w->next_number++ % w->senders_count);
+    if (w->plan->o.kind == BENCH_TXN)
+        transactor_due(w->transactors[turn]);
+    else
+        sender_due(w->senders[turn]);
 }
 
 static void worker_schedule(struct worker *w, uint64_t now)
 {
     const struct plan *p = w->plan;
+    for (uint32_t i = 0; i < w->senders_count && p->o.kind == BENCH_TXN; i++)
+        transactor_look(w->transactors[i], now);
     if (w->senders_count == 0 || w->stopping)
+        return;
+    if (p->request_rate <= 0 && p->o.kind == BENCH_TXN)
         return;
     if (p->request_rate <= 0) {
         for (uint32_t i = 0; i < w->senders_count; i++)
@@ -148,14 +161,15 @@ static void worker_schedule(struct worker *w, uint64_t now)
             w->stopping = true; /* all there is of the timetable has been handed out */
         if (due > now || due >= w->end_ns)
             return;
-        sender_due(w->senders[w->next_number++ % w->senders_count]);
+        worker_due(w);
     }
 }
 
 static bool senders_idle(const struct worker *w)
 {
     for (uint32_t i = 0; i < w->senders_count; i++)
-        if (!sender_idle(w->senders[i]))
+        if (w->plan->o.kind == BENCH_TXN ? !transactor_idle(w->transactors[i])
+                                         : !sender_idle(w->senders[i]))
             return false;
     return true;
 }
@@ -213,7 +227,7 @@ static uint64_t worker_until(const struct worker *w, uint64_t now)
     until = MIN(until, now < w->begin_ns ? w->begin_ns : MAX(w->end_ns, now + NS_PER_MS));
     if (p->request_rate > 0 && w->senders_count > 0)
         until = MIN(until, plan_due_ns(p, w->start_ns, worker_next(w)));
-    if (p->o.kind == BENCH_CONNECTIONS && p->o.rate > 0)
+    if ((p->o.kind == BENCH_CONNECTIONS && p->o.rate > 0) || p->o.kind == BENCH_TXN)
         until = MIN(until, now + NS_PER_MS);
     return until;
 }
@@ -244,17 +258,19 @@ static bool worker_open(struct worker *w)
     w->slices = mem_zalloc(&w->mem, p->slices_count * sizeof(*w->slices));
     w->spreads = mem_zalloc(&w->mem, MAX(p->topic->partitions_count, 1) * sizeof(*w->spreads));
     w->senders = mem_zalloc(&w->mem, (p->senders_count + 1) * sizeof(struct sender *));
+    w->transactors = mem_zalloc(&w->mem, (p->senders_count + 1) * sizeof(struct transactor *));
     w->receivers = mem_zalloc(&w->mem, (p->receivers_count + 1) * sizeof(struct receiver *));
     w->links_count = (p->senders_count + p->threads_count - 1 - w->number) / p->threads_count +
                      (p->receivers_count + p->threads_count - 1 - w->number) / p->threads_count;
     w->links_room = w->links_count + p->o.connections;
     w->links = mem_zalloc(&w->mem, MAX(w->links_room, 1) * sizeof(struct bench_link *));
     bool good = w->links != NULL && w->slices != NULL && w->spreads != NULL && w->senders != NULL &&
-                w->receivers != NULL &&
+                w->transactors != NULL && w->receivers != NULL &&
                 payload_template_make(&w->template, &w->mem, o->records, o->size, o->keys, o->soft,
                                       o->seed);
     for (uint32_t i = w->number; i < p->senders_count && good; i += p->threads_count)
-        good = sender_start(w, &w->senders[w->senders_count++], i);
+        good = o->kind == BENCH_TXN ? transactor_start(w, &w->transactors[w->senders_count++], i)
+                                    : sender_start(w, &w->senders[w->senders_count++], i);
     for (uint32_t i = w->number; i < p->receivers_count && good; i += p->threads_count)
         good = receiver_start(w, &w->receivers[w->receivers_count++], i);
     if (o->kind == BENCH_CONNECTIONS)

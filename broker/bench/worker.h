@@ -17,7 +17,7 @@ struct plan {
     struct io_world *world;
     uint32_t threads_count;
     uint32_t senders_count, receivers_count;
-    int16_t produce_version, fetch_version;
+    int16_t produce_version, fetch_version, add_version, end_version;
     uint64_t run;
     uint64_t memory_bytes; /* of each thread */
     uint64_t slice_ns;
@@ -79,6 +79,7 @@ struct worker {
     struct compress compress;
     struct sender **senders;
     uint32_t senders_count, senders_idle; /* idle: nothing under way */
+    struct transactor **transactors;      /* instead of senders, as many */
     struct receiver **receivers;
     uint32_t receivers_count, receivers_done;
     struct dial *dials;
@@ -137,6 +138,36 @@ bool sender_idle(const struct sender *s);
 /* When request number `number` of all senders is due. */
 uint64_t plan_due_ns(const struct plan *p, uint64_t start_ns, uint64_t number);
 
+/* ---- transactions (transact.c) --------------------------------------------------------------- */
+
+enum transact_step { TRANSACT_IDLE, TRANSACT_ADDING, TRANSACT_WRITING, TRANSACT_ENDING };
+
+struct transactor {
+    struct bench_link link;
+    struct worker *worker;
+    const struct sharing *share;
+    uint32_t number;
+    char id[64];
+    enum transact_step step;
+    bool open, asking, wants, aborts;
+    uint64_t made, owed; /* transactions */
+    uint64_t due_ns, begun_ns, retry_ns;
+    int32_t correlation;
+    uint32_t next;      /* own[] index of the next transaction's first partition */
+    int32_t *sequences; /* per own partition: Kafka's, and the payload's */
+    uint64_t *numbers;
+    uint8_t *batches, *frame;
+    uint64_t frame_room;
+};
+
+/* The transactional id of one of them. */
+void transact_id(char *to, size_t size, uint64_t run, uint32_t number);
+NODISCARD bool transactor_start(struct worker *w, struct transactor **t, uint32_t number);
+void transactor_due(struct transactor *t);
+/* Each turn: what is to be tried again, or begun in a closed loop. */
+void transactor_look(struct transactor *t, uint64_t now);
+bool transactor_idle(const struct transactor *t);
+
 /* ---- receivers (receive.c) ------------------------------------------------------------------- */
 
 /* Records of one producer of one run, as met in one partition. */
@@ -146,6 +177,7 @@ struct stream {
     struct ledger ledger;
 };
 
+#define ABORTED_MAX 64u   /* open at once in a partition */
 #define STREAMS_MAX 4096u /* of one partition; others are read but not checked */
 
 struct reading { /* of one partition */
@@ -153,6 +185,8 @@ struct reading { /* of one partition */
     int64_t position;
     struct stream *streams;
     uint32_t streams_count, streams_room, last;
+    int64_t aborted[ABORTED_MAX]; /* producers whose open transaction will be aborted */
+    uint32_t aborted_count;
 };
 
 struct receiver {

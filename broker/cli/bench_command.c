@@ -51,6 +51,7 @@
 #define PARTITION   {"partition-bytes", 0, false, "N", "of a partition in an answer (1 MiB)"}
 #define BACKLOG     {"backlog", 0, false, "N", "records that wait for consumers (1000000)"}
 #define HTML        {"html", 0, false, "FILE", "a page with curves"}
+#define ABORTS      {"aborts", 0, false, "PERCENT", "of the transactions (0)"}
 #define FLOOR       {"floor", 0, false, "DIR", "measures the machine and DIR's device first"}
 #define SWEEP       {"sweep", 0, false, "KEY=A,B..", "a load per value of rate, size, records ..."}
 #define SLO         {"slo", 0, false, "GOAL", "the highest rate with p99.9<2ms or the like"}
@@ -74,6 +75,9 @@ const struct option bench_e2e_options[] = {RATE, MAXIMUM, COMMON, CONSUMERS, WRI
                                            PARTITION, SERIES, END};
 const struct option bench_catch_up_options[] = {RATE, MAXIMUM, COMMON, BACKLOG, CONSUMERS, WRITING,
                                                 FETCH_BYTES, PARTITION, END};
+const struct option bench_txn_options[] = {
+    RATE, MAXIMUM, COMMON, CONSUMERS, TOPIC, CREATE, FRESH, COPIES, CONFIG, CONNECTIONS, RECORDS,
+    SIZE, BATCHES, KEYS, SOFT, SEED, ABORTS, FETCH_BYTES, PARTITION, SERIES, END};
 const struct option bench_floor_options[] = {JSON, END};
 const struct option bench_connections_options[] = {RATE, MAXIMUM, COMMON, CONNECTIONS, END};
 /* clang-format on */
@@ -202,6 +206,7 @@ static void read_numbers(struct asked *a)
     o->fetch_bytes = whole(a, "fetch-bytes", 1, 1u << 28, 16u << 20);
     o->partition_bytes = whole(a, "partition-bytes", 1, 1u << 28, 1u << 20);
     o->fetch_wait_ms = 500;
+    o->aborts = number(a, "aborts", 0, 100, 0) / 100;
     a->versus_pid = (int32_t)whole(a, "versus-pid", 1, INT32_MAX, 0);
     a->repeats = whole(a, "repeat", 1, SERIES_MAX / 2, 0);
     a->threshold = number(a, "threshold", 0, 1000, 5) / 100;
@@ -296,4 +301,9 @@ int command_bench_catch_up(struct cli *c)
 int command_bench_connections(struct cli *c)
 {
     return run(c, BENCH_CONNECTIONS);
+}
+
+int command_bench_txn(struct cli *c)
+{
+    return run(c, BENCH_TXN);
 }

@@ -28,7 +28,8 @@ const char *asked_version(void);
 int asked_run(struct asked *a, struct cli *c);
 
 extern const struct option bench_produce_options[], bench_consume_options[], bench_e2e_options[],
-    bench_catch_up_options[], bench_connections_options[], bench_floor_options[];
+    bench_catch_up_options[], bench_connections_options[], bench_floor_options[],
+    bench_txn_options[];
 extern const char bench_description[];
 
 int command_bench_produce(struct cli *c);
@@ -37,5 +38,6 @@ int command_bench_e2e(struct cli *c);
 int command_bench_catch_up(struct cli *c);
 int command_bench_connections(struct cli *c);
 int command_bench_floor(struct cli *c);
+int command_bench_txn(struct cli *c);
 
 #endif

@@ -103,6 +103,8 @@ const struct command cli_commands[] = {
      bench_description, bench_catch_up_options, command_bench_catch_up},
     {"bench connections", "", 0, 0, "open connections and keep them", bench_description,
      bench_connections_options, command_bench_connections},
+    {"bench txn", "", 0, 0, "transactions: latency from due to committed, and read committed",
+     bench_description, bench_txn_options, command_bench_txn},
     {"bench floor", "[DIR]", 0, 1, "what this machine does without a broker",
      "Scheduling, timers, loopback, and the device under DIR (here) at depths of 1 to 32 writes.",
      bench_floor_options, command_bench_floor},

@@ -74,6 +74,18 @@ def end_to_end(b):
         assert "0 lost, 0 repeated, 0 out of order" in out, out
 
 
+def transactions(b):
+    """Readers of what is committed see all of it and nothing else; others meet numbers twice."""
+    r, out = b.sound("txn", "--topic", "t", "--create", 2, "--rate", 200, "--records", 2, "--seconds", 0.6,
+                     "--warmup", 0.1, "--aborts", 30)
+    v, counts = r["verified"], r["counts"]
+    assert v["checked"] == counts["acknowledged"] > 0 and "transactions/s" in out, (v, counts)
+    assert counts["acknowledged"] < 140 and r["latency"]["response"]["count"] == 60, r["latency"]
+    code, _, err, found = b.run("consume", "--topic", "t")
+    v = found["result"]["verified"]
+    assert code == FAILED and 0 < v["repeated"] <= 140 - counts["acknowledged"], (v, err)
+
+
 def catch_up(b):
     r, _ = b.sound("catch-up", "--topic", "c", "--create", 2, "--backlog", 5000, "--rate", 200,
                    "--seconds", 0.4, "--warmup", 0.1, "--fresh")
@@ -265,8 +277,8 @@ def main():
     with Place() as place:
         broker = place.broker("torc", settings={"torc.slow.request.ms": 1}).start()
         bench = Bench(broker, place.folder)
-        for case in (produce, kinds_of_batches, end_to_end, catch_up, connections, cost, floor, series, stat,
-                     slow_requests, broken_streams, misuse, failures):
+        for case in (produce, kinds_of_batches, end_to_end, transactions, catch_up, connections, cost,
+                     floor, series, stat, slow_requests, broken_streams, misuse, failures):
             report.case(case.__name__.replace("_", " "), case, bench)
         place.keep = report.failed > 0
     return report.end()
