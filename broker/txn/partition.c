@@ -2,7 +2,8 @@
  *
  * Invariants
  *  1. partitions_count is the sum over the topics.
- *  2. A topic stays until txn_clear, also when no partition of it is left: who ends the transaction
+ *  2. topics_by_name has none of the topics, or all once there have been more than a few.
+ *  3. A topic stays until txn_clear, also when no partition of it is left: who ends the transaction
  *     still walks over them.
  *
  * Failure modes: no memory, said to the caller. */
@@ -10,9 +11,12 @@
 #include "core/assert.h"
 
 #define PARTITIONS_FIRST 2u
+#define TOPICS_FEW       8u /* looked through one by one */
 
 static struct txn_topic *topic_find(const struct txn *t, struct wire_string name)
 {
+    if (t->topics_by_name.count > 0)
+        return map_get(&t->topics_by_name, name.data, (uint32_t)name.size);
     LIST_EACH(l, &t->topics)
     {
         struct txn_topic *p = container_of(l, struct txn_topic, link);
@@ -20,6 +24,24 @@ static struct txn_topic *topic_find(const struct txn *t, struct wire_string name
             return p;
     }
     return NULL;
+}
+
+/* Invariant 2. */
+static bool topics_index(struct txn *t, struct txn_topic *added)
+{
+    if (t->topics_count < TOPICS_FEW)
+        return true;
+    if (map_reserve(&t->topics_by_name, t->topics_count + 1) != 0)
+        return false;
+    if (t->topics_by_name.count == 0) {
+        LIST_EACH(l, &t->topics)
+        {
+            struct txn_topic *p = container_of(l, struct txn_topic, link);
+            if (map_put(&t->topics_by_name, p->name, p->name_size, p) != 0)
+                return false;
+        }
+    }
+    return map_put(&t->topics_by_name, added->name, added->name_size, added) == 0;
 }
 
 static struct txn_topic *topic_make(struct txn *t, struct wire_string name)
@@ -31,7 +53,12 @@ static struct txn_topic *topic_make(struct txn *t, struct wire_string name)
     p->name_size = (uint32_t)name.size;
     memcpy(p->name, name.data, p->name_size);
     list_init(&p->link);
+    if (!topics_index(t, p)) {
+        mem_free(t->shard->mem, p, sizeof(*p) + p->name_size);
+        return NULL;
+    }
     list_push_back(&t->topics, &p->link);
+    t->topics_count++;
     return p;
 }
 
@@ -116,5 +143,7 @@ void txn_clear(struct txn *t)
         mem_free(mem, p->partitions, p->room * sizeof(p->partitions[0]));
         mem_free(mem, p, sizeof(*p) + p->name_size);
     }
-    t->partitions_count = 0;
+    map_destroy(&t->topics_by_name);
+    map_init(&t->topics_by_name, mem, t->shard->txns.seed);
+    t->topics_count = t->partitions_count = 0;
 }

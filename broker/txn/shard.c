@@ -103,6 +103,7 @@ struct txn *txn_create(struct txn_shard *s, struct wire_string id)
     list_init(&t->link);
     list_init(&t->open);
     list_init(&t->topics);
+    map_init(&t->topics_by_name, s->mem, s->txns.seed);
     list_init(&t->waiting);
     list_init(&t->ending.link);
     t->ending.kind = TXN_ENDING;

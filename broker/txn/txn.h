@@ -142,7 +142,8 @@ struct txn {
     struct txn_item ending; /* update.answered, or of the driver */
     struct list waiting;    /* struct txn_call: TXN_ADD while it is ending */
     struct list topics;
-    uint32_t partitions_count;
+    struct map topics_by_name; /* empty while they are few */
+    uint32_t topics_count, partitions_count;
     bool away; /* the driver's: markers are under way */
     uint32_t id_size;
     char id[];

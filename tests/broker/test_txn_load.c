@@ -137,6 +137,35 @@ Test(txn_load, a_cluster_of_transaction_version_0_has_values_of_version_0)
     rig_end(&r);
 }
 
+Test(txn_load, a_transaction_of_many_topics_is_as_one_of_few)
+{
+    static struct txn_rig r, loaded;
+    char topic[32];
+    rig_init(&r);
+    struct rig_answer who = rig_begin(&r, "a");
+    for (uint32_t i = 0; i < 60; i++) {
+        (void)snprintf(topic, sizeof(topic), "topic-%u", i * 7 % 50);
+        cr_assert_eq(add_to(&r, "a", who, topic, (int32_t)(i % 3), 2), KE_NONE);
+    }
+    cr_expect_eq(rig_find(&r, "a")->topics_count, 50);
+    cr_expect_eq(rig_describe(&r, "a")->topics_count, 50);
+    cr_assert_eq(rig_finish(&r, "a", who.id, who.epoch, true, 5).error, KE_NONE);
+    rig_load(&loaded, &r);
+    struct txn *t = rig_find(&loaded, "a");
+    cr_expect_eq(t->topics_count, 50);
+    cr_expect_eq(t->partitions_count, rig_find(&r, "a")->partitions_count);
+    for (uint32_t i = 0; i < 150; i++) {
+        (void)snprintf(topic, sizeof(topic), "topic-%u", i / 3);
+        txn_partition_ended(t, wire_string_of(topic), (int32_t)(i % 3));
+    }
+    cr_assert_eq(t->partitions_count, 0);
+    cr_expect(txn_complete(t));
+    rig_take(&loaded.shard);
+    cr_expect_eq(t->topics_count, 0);
+    rig_end(&loaded);
+    rig_end(&r);
+}
+
 /* ---- loading --------------------------------------------------------------------------------- */
 
 Test(txn_load, what_was_about_to_end_is_handed_over_with_all_its_partitions)
