@@ -11,7 +11,8 @@ and timestamps. At each change of hands these must agree with what the one befor
  3. what an idempotent producer wrote: a batch sent again gets the offset it had;
  4. a group's committed offsets;
  5. groups of the consumer protocol: epochs, members, what they have; they go on where they were;
- 6. which transactions were committed, aborted, and left open.
+ 6. which transactions were committed, aborted, and left open;
+ 7. coordinators' state, a classic group's member, a compacted topic: see state.py.
 Kafka must call nothing torn or corrupt when it opens torc's directory, and its dump tool must accept each
 file in it.
 """
@@ -29,12 +30,16 @@ from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
 from harness.report import Report, Skip  # noqa: E402
 from harness.tools import Tools  # noqa: E402
 from harness.wire import Client, Closed  # noqa: E402
+from interop.exchange.state import CHECKPOINT, TOPICS, State  # noqa: E402
 from interop.exchange.transacted import TXN_TOPIC, Transacted  # noqa: E402
 
 TOPIC, PARTITIONS, SEQ, GROUP = "exchange", 12, "sequenced", "exchange-group"
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 SETTINGS = {"log.segment.bytes": 2 << 20, "num.partitions": 1, "torc.cores": 2,
-            "offsets.topic.num.partitions": 3}
+            "offsets.topic.num.partitions": 3, "transaction.state.log.num.partitions": 3,
+            "log.cleaner.backoff.ms": 200}
+DECODERS = {"__consumer_offsets": "--offsets-decoder",
+            "__transaction_state": "--transaction-log-decoder"}
 # Group, member, names of topics, pattern.
 CONSUMERS = [("sharing", "one", [TOPIC, SEQ], None), ("sharing", "two", [TOPIC, SEQ], None),
              ("matching", "three", None, "exch.*"), ("ranging", "four", [TOPIC], None)]
@@ -259,6 +264,7 @@ class Exchange:
         self.digests = self.facts = self.offset = self.groups = None
         self.port = None
         self.count = 0
+        self.state = State(self.folder / "data")
 
     def broker(self, kind, turn):
         """The broker of this turn, on the one data directory."""
@@ -295,6 +301,8 @@ class Exchange:
             self.report.check(f"{say} ends transactions", not wrong, wrong)
             self.offset = 1000 + turn
             until(lambda: commit(c, self.offset), lambda e: e == 0, "a commit")
+            wrong = self.state.leave(c)
+            self.report.check(f"{say} takes transactions", not wrong, f"{wrong}")
             self.facts = until(lambda: facts(c, self.writer.begin_ms), settled, "offsets")
             self.groups = until(lambda: join_all(c), stable, "consumers with partitions")
         self.digests = read_all(b.address, self.count)
@@ -310,13 +318,13 @@ class Exchange:
                 {"name": "segment.bytes", "value": str(1 << 20)},
                 {"name": "index.interval.bytes", "value": "1024"}]},
             {"name": SEQ, "num_partitions": 1, "replication_factor": 1},
-            {"name": TXN_TOPIC, "num_partitions": 1, "replication_factor": 1}]})
+            {"name": TXN_TOPIC, "num_partitions": 1, "replication_factor": 1}, *TOPICS]})
         if any(t["error_code"] for t in answer["topics"]):
             raise RuntimeError(f"{answer}")
         until(lambda: facts(client, 0), settled, "leaders")
 
     def compare(self, client, broker, say):
-        """Facts 1 to 6 of the head of this file."""
+        """Facts 1 to 7 of the head of this file."""
         got = until(lambda: facts(client, self.writer.begin_ms), settled, "offsets")
         for key, want in self.facts.items():
             self.report.check(f"{say} finds the same {key}", got.get(key) == want,
@@ -337,6 +345,9 @@ class Exchange:
         found = go_on(client, found)
         self.report.check(f"{say} lets them go on", found == self.groups,
                           f"{str(found)[:900]}, not {str(self.groups)[:900]}")
+
+        for fact, wrong in self.state.find(client):
+            self.report.check(f"{say} {fact}", not wrong, wrong)
 
     def same_records(self, broker):
         digests = read_all(broker.address, self.count)
@@ -369,6 +380,15 @@ def dump(report, tools, data, say):
         if found:
             report.check(f"{say}: Kafka's dump tool accepts {len(found)} {kind} files", not bad,
                          "\n".join(bad[:6]))
+    for topic, decoder in DECODERS.items():
+        logs = ",".join(map(str, sorted(data.glob(f"{topic}-*/*.log"))))
+        answer = tools.run("kafka-dump-log", "--files", logs, decoder, limit_s=120)
+        count = len(re.findall(r"^\| offset: .*payload", answer.out, re.M))
+        report.check(f"{say}: Kafka's dump tool decodes {topic}", not answer.status and count > 0
+                     and "Could not" not in answer.out, f"{count} records, {answer.err[-300:]}")
+    lines = (data / CHECKPOINT).read_text().splitlines()
+    report.check(f"{say}: {CHECKPOINT} is one of Kafka's", lines[0] == "0"
+                 and int(lines[1]) == len(lines) - 2, f"{lines}")
 
 
 def main():
