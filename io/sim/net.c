@@ -425,7 +425,7 @@ void sim_client_send(struct sim_client *c, const void *bytes, size_t size)
 size_t sim_client_received(struct sim_client *c, const uint8_t **bytes)
 {
     const struct sim_pipe *p = &c->end->in;
-    *bytes = p->bytes + p->start;
+    *bytes = p->bytes == NULL ? NULL : p->bytes + p->start;
     return (size_t)(p->arrived - p->taken);
 }
 
