@@ -42,6 +42,7 @@
 #include "broker/log/retention.h"
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
+#include "core/lab.h"
 
 #define SUFFIX_ROOM   16u
 #define LEFTOVERS_MAX (1u << 20)
@@ -203,7 +204,7 @@ static int cleaned_rename(const struct cleaned *c, const char *from_stage, const
         if (error != 0)
             return error;
     }
-    return dir_sync_folder(l->dir, l->folder, false);
+    return DEFECT(15) ? 0 : dir_sync_folder(l->dir, l->folder, false);
 }
 
 /* Of the first one the producer snapshot stays: it is at the base of the new one, too. */
@@ -214,7 +215,7 @@ static int replaced_rename(struct log *l, uint32_t first, uint32_t count)
         const struct segment *s = l->segments[i];
         error = retention_rename(l, s, i > first && s->base != l->snapshot_offset);
     }
-    return error == 0 ? dir_sync_folder(l->dir, l->folder, false) : error;
+    return error == 0 && !DEFECT(15) ? dir_sync_folder(l->dir, l->folder, false) : error;
 }
 
 /* What remembered places in the old ones forgets them. */
@@ -371,6 +372,7 @@ static int leftover_remove(struct log *l, const struct leftover *f)
 /* The segments that a .log.swap replaces go, but for the one at its base: the rename does that. */
 static int swap_remove_replaced(struct leftovers *all, const struct leftover *swap)
 {
+    SOMETIMES("a compaction is completed at start");
     struct log *l = all->log;
     struct swap_note note;
     uint64_t size = 0;
@@ -400,6 +402,7 @@ static int leftovers_end(struct leftovers *all)
         struct leftover *f = &all->list[i];
         bool invalid = f->kind == LEFT_SWAP && f->base >= all->cleaned_min;
         if (f->kind == LEFT_CLEANED || invalid) {
+            SOMETIMES("a compaction is undone at start");
             error = leftover_remove(l, f);
             f->kind = LEFT_CLEANED;
         }

@@ -39,6 +39,7 @@
 #include "broker/log/offset_map.h"
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
+#include "core/lab.h"
 #include "proto/record.h"
 
 #define GROUP_SEGMENTS_MAX 64u /* a swap renames so many segments' files in one turn */
@@ -192,6 +193,7 @@ static void cleaner_look(struct cleaner *k, struct log *l)
     if (l->state.now != LOG_OPEN || !clean_range_find(l, &r) || r.ratio <= k->best_ratio)
         return;
     if (!range_settled(l, &r)) { /* nor does it keep others waiting */
+        SOMETIMES("what is to be compacted is flushed first");
         k->flushing = true;
         return;
     }
@@ -255,6 +257,8 @@ static void cleaner_drop(struct cleaner *k, bool remove)
 {
     struct mem *mem = k->core->mem;
     clean_txn_end(&k->txn);
+    if (k->cleaned.segment != NULL)
+        SOMETIMES("a compaction is given up");
     clean_aborted_free(&k->aborted);
     clean_rules_free(&k->rules);
     clean_out_free(&k->out);
@@ -615,8 +619,10 @@ static int group_swap(struct cleaner *k)
 {
     struct log *l = k->log;
     k->waits_for_flush = l->flush != NULL;
-    if (k->waits_for_flush)
+    if (k->waits_for_flush) {
+        SOMETIMES("a compacted segment waits for a flush");
         return 1;
+    }
     int error = cleaned_swap(&k->cleaned, k->group_first, k->group_end - k->group_first);
     if (error != 0)
         return error;

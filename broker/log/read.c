@@ -338,8 +338,10 @@ static void cold_refused(struct cold_read *k, int error)
 static bool cold_next(struct cold_read *k)
 {
     struct log *l = k->log;
-    if (k->segment->removed)
+    if (k->segment->removed) {
+        SOMETIMES("a reader goes on behind a segment that was compacted meanwhile");
         return cold_enter(k, segment_find(l, k->r->offset));
+    }
     return cold_enter(k, segment_find(l, k->segment->base) + 1);
 }
 

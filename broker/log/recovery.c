@@ -69,7 +69,7 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
         l->start_offset = MAX(l->start_offset, e->base_offset);
         return 0;
     }
-    if (e->last_offset < l->settled_end)
+    if (e->last_offset < l->settled_end && !DEFECT(14))
         return 0; /* in segments, on the device, and perhaps compacted since */
     if (e->type == WAL_ABORTED)
         return replay_aborted(l, e, batch);

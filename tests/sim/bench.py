@@ -28,6 +28,8 @@ DEFECTS = {
     11: "checksums of batches in the WAL are not looked at",
     12: "the removal of old WAL files is not synced",
     13: "producers are not learned from the WAL",
+    14: "what was compacted is laid again from the WAL",
+    15: "a compacted segment takes its place without syncs between",
 }
 LIES = "the device says that it has synced, and has not"
 SLICE = 5
