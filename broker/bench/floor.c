@@ -378,17 +378,18 @@ int floor_measure(struct floor *f, struct io *io, struct mem *mem, const char *d
                   size_t why_size)
 {
     memset(f, 0, sizeof(*f));
-    int error = jitter_measure(f);
-    if (error == 0)
-        error = loopback_measure(f, io);
+    int error = device_measure(f, io, mem, directory);
     if (error != 0) {
-        (void)snprintf(why, why_size, "the machine cannot be measured: %s", strerror(-error));
+        (void)snprintf(why, why_size, "%s cannot be measured: %s", directory, strerror(-error));
         return error;
     }
-    timer_measure(f, io);
-    error = device_measure(f, io, mem, directory);
+    error = jitter_measure(f);
+    if (error == 0)
+        error = loopback_measure(f, io);
     if (error != 0)
-        (void)snprintf(why, why_size, "%s cannot be measured: %s", directory, strerror(-error));
+        (void)snprintf(why, why_size, "the machine cannot be measured: %s", strerror(-error));
+    else
+        timer_measure(f, io);
     return error;
 }
 

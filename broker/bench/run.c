@@ -298,7 +298,9 @@ static void run_order(struct run *r, enum order_kind kind, uint64_t start_ns)
         return;
     struct order *o = &r->orders[r->orders_used++];
     *o = (struct order){kind, start_ns, r->ends};
-    for (uint32_t i = 0; i < r->plan.threads_count; i++) {
+    for (uint32_t i = 0; i < r->plan.threads_count && r->workers != NULL; i++) {
+        if (r->workers[i].thread == NULL)
+            continue;
         bool fits = ring_push(&r->workers[i].orders, o);
         assert(fits);
         (void)ring_publish(&r->workers[i].orders);

@@ -78,6 +78,7 @@ const struct option bench_catch_up_options[] = {RATE, MAXIMUM, COMMON, BACKLOG, 
 const struct option bench_txn_options[] = {
     RATE, MAXIMUM, COMMON, CONSUMERS, TOPIC, CREATE, FRESH, COPIES, CONFIG, CONNECTIONS, RECORDS,
     SIZE, BATCHES, KEYS, SOFT, SEED, ABORTS, FETCH_BYTES, PARTITION, SERIES, END};
+const struct option bench_suite_options[] = {BROKERS, PID, JSON, HTML, END};
 const struct option bench_floor_options[] = {JSON, END};
 const struct option bench_connections_options[] = {RATE, MAXIMUM, COMMON, CONNECTIONS, END};
 /* clang-format on */
@@ -212,10 +213,10 @@ static void read_numbers(struct asked *a)
     a->threshold = number(a, "threshold", 0, 1000, 5) / 100;
 }
 
-static bool asked_read(struct asked *a, enum bench_kind kind)
+bool asked_read(struct asked *a, enum bench_kind kind)
 {
     struct bench_options *o = &a->o;
-    o->kind = kind;
+    *o = (struct bench_options){.kind = kind};
     read_numbers(a);
     read_words(a);
     o->topic = word(a, "topic", TOPIC_DEFAULT);
@@ -262,6 +263,12 @@ const char *asked_version(void)
     return TORC_VERSION;
 }
 
+void asked_signals(struct asked *a)
+{
+    op_init(&a->signals, interrupted);
+    io_signals(a->cli->io, &a->signals);
+}
+
 static int run(struct cli *c, enum bench_kind kind)
 {
     /* What the signals point to lives as long as the reactor. */
@@ -273,8 +280,7 @@ static int run(struct cli *c, enum bench_kind kind)
         return EXIT_USAGE;
     if (cli_io(c) == NULL)
         return EXIT_FAILED;
-    op_init(&a->signals, interrupted);
-    io_signals(c->io, &a->signals);
+    asked_signals(a);
     return asked_run(a, c);
 }
 

@@ -24,12 +24,16 @@ bool asked_has(const struct asked *a, const char *option);
 /* A number with k, M or G behind it, as people write rates. */
 bool asked_number(const char *text, double *value);
 const char *asked_version(void);
+/* The words of the present command into a->o; false: complained about. */
+bool asked_read(struct asked *a, enum bench_kind kind);
+/* From now on ^C ends the load. a lives as long as the reactor. */
+void asked_signals(struct asked *a);
 /* Runs the loads and shows what came of them (bench_series.c). The result is the exit code. */
 int asked_run(struct asked *a, struct cli *c);
 
 extern const struct option bench_produce_options[], bench_consume_options[], bench_e2e_options[],
     bench_catch_up_options[], bench_connections_options[], bench_floor_options[],
-    bench_txn_options[];
+    bench_txn_options[], bench_suite_options[];
 extern const char bench_description[];
 
 int command_bench_produce(struct cli *c);
@@ -38,6 +42,7 @@ int command_bench_e2e(struct cli *c);
 int command_bench_catch_up(struct cli *c);
 int command_bench_connections(struct cli *c);
 int command_bench_floor(struct cli *c);
+int command_bench_suite(struct cli *c);
 int command_bench_txn(struct cli *c);
 
 #endif

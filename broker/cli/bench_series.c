@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/cli/bench_command.h"
+#include "broker/cli/bench_suite.h"
 
 #define SWEEP_MAX     64u
 #define DOUBLINGS_MAX 24u
@@ -387,6 +387,16 @@ static int ask_versus(struct question *q, uint32_t repeats)
     return code == EXIT_OK ? judge(q, q->asked->threshold) : code;
 }
 
+/* What was measured goes into the files that were asked for, also if the question ended badly. */
+static int write_files(struct question *q, int code)
+{
+    if (asked_has(q->asked, "json") && q->series.count > 0 && !write_json(q))
+        code = EXIT_FAILED;
+    if (asked_has(q->asked, "html") && q->series.count > 0 && !write_html(q))
+        code = EXIT_FAILED;
+    return code;
+}
+
 /* What the machine does without a broker, before anything else. */
 static bool ask_floor(struct question *q, const char *directory)
 {
@@ -434,6 +444,61 @@ int command_bench_floor(struct cli *c)
     return good ? EXIT_OK : EXIT_FAILED;
 }
 
+/* Every scenario of the file, a row each. c's command and words become those of each in turn. */
+static int ask_suite(struct question *q, struct suite *s)
+{
+    const char *name;
+    char why[512];
+    enum bench_kind kind;
+    int code = EXIT_OK;
+    series_head(&q->out, "scenario");
+    while (code == EXIT_OK && suite_next(s, q->cli, &name, &kind, why, sizeof(why))) {
+        if (!asked_read(q->asked, kind))
+            return EXIT_USAGE;
+        struct bench_options o = q->asked->o;
+        if (kind == BENCH_CATCH_UP)
+            return cli_misused(q->cli, "scenario %s: catch-up is a command of its own", name);
+        struct bench_point *p = load(q, &o, name, false, true);
+        code = p == NULL ? EXIT_FAILED : complain_wrong(q, &p->result);
+    }
+    if (why[0] != '\0')
+        return cli_misused(q->cli, "%s", why);
+    return code;
+}
+
+int command_bench_suite(struct cli *c)
+{
+    struct asked *a = mem_zalloc(&c->mem, sizeof(*a));
+    struct question *q = mem_zalloc(&c->mem, sizeof(*q));
+    struct parsed *said = mem_zalloc(&c->mem, sizeof(*said));
+    const struct command *command = c->command;
+    struct suite s;
+    char why[512];
+    if (a == NULL || q == NULL || said == NULL || cli_io(c) == NULL)
+        return EXIT_FAILED;
+    *said = c->parsed;
+    a->cli = c;
+    q->asked = a;
+    q->cli = c;
+    series_init(&q->series, &c->mem);
+    text_init(&q->out, &c->mem);
+    asked_signals(a);
+    provenance_read(&q->provenance, c->io, &c->mem, 0, asked_version());
+    if (!suite_open(&s, c, c->parsed.positionals[0], why, sizeof(why))) {
+        cli_complain(c, "%s", why);
+        return EXIT_FAILED;
+    }
+    s.brokers = cli_value(c, "brokers");
+    s.pid = cli_value(c, "pid");
+    int code = ask_suite(q, &s);
+    c->command = command;
+    c->parsed = *said;
+    code = write_files(q, code);
+    series_free(&q->series);
+    suite_close(&s);
+    return code;
+}
+
 int asked_run(struct asked *a, struct cli *c)
 {
     struct question *q = mem_zalloc(&c->mem, sizeof(*q));
@@ -447,10 +512,7 @@ int asked_run(struct asked *a, struct cli *c)
     int code = EXIT_FAILED;
     if (!asked_has(a, "floor") || ask_floor(q, cli_value(c, "floor")))
         code = ask(q);
-    if (asked_has(a, "json") && q->series.count > 0 && !write_json(q))
-        code = EXIT_FAILED;
-    if (asked_has(a, "html") && q->series.count > 0 && !write_html(q))
-        code = EXIT_FAILED;
+    code = write_files(q, code);
     series_free(&q->series);
     text_free(&q->out);
     mem_free(&c->mem, q->floor, sizeof(*q->floor));

@@ -105,6 +105,11 @@ const struct command cli_commands[] = {
      bench_connections_options, command_bench_connections},
     {"bench txn", "", 0, 0, "transactions: latency from due to committed, and read committed",
      bench_description, bench_txn_options, command_bench_txn},
+    {"bench suite", "FILE.properties", 1, 1, "run the scenarios of a file",
+     "NAME.kind=produce|consume|e2e|connections|txn, NAME.OPTION=VALUE (true for flags); what "
+     "stands\n"
+     "under all.OPTION goes for every scenario that has such an option.",
+     bench_suite_options, command_bench_suite},
     {"bench floor", "[DIR]", 0, 1, "what this machine does without a broker",
      "Scheduling, timers, loopback, and the device under DIR (here) at depths of 1 to 32 writes.",
      bench_floor_options, command_bench_floor},

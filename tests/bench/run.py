@@ -46,7 +46,7 @@ class Bench:
 def produce(b):
     words = ["--create", 4, "--rate", 400, "--seconds", 0.5, "--warmup", 0.2]
     r, out = b.sound("produce", "--topic", "p", *words)
-    assert abs(r["counts"]["records"] - 200) <= 40, r["counts"]
+    assert r["counts"]["acknowledged"] == 280 >= r["counts"]["records"] > 0, r["counts"]
     latency = r["latency"]
     assert latency["response"]["count"] == latency["service"]["count"] == 200, latency["response"]
     assert latency["response"]["p50_us"] >= latency["service"]["p50_us"], latency
@@ -55,7 +55,7 @@ def produce(b):
 
 
 def kinds_of_batches(b):
-    words = ["--max", "--seconds", 0.3, "--warmup", 0, "--create", 8, "--fresh", "--topic", "k"]
+    words = ["--max", "--seconds", 0.1, "--warmup", 0, "--create", 8, "--fresh", "--topic", "k"]
     for more in (["--acks", 1], ["--acks", 0], ["--idempotent"], ["--keys", 9], ["--batches", 2],
                  ["--records", 100, "--size", 10], ["--records", 20, "--codec", "lz4"],
                  ["--records", 20, "--codec", "zstd", "--text"], ["--size", 0],
@@ -129,7 +129,7 @@ def series(b):
     for tag in ("svg", "table", "h2"):
         assert html.count(f"<{tag}") == html.count(f"</{tag}>") > 0, tag
 
-    code, out, _, _ = b.run("produce", *words, "--rate", 3200, "--slo", "p50<40ms")
+    code, out, _, _ = b.run("produce", *words, "--rate", 12800, "--slo", "p50<40ms")
     assert code == OK and "highest rate with p50<40ms" in out, out
     code, out, err, _ = b.run("produce", *words, "--rate", 50, "--slo", "p50<1us")
     assert code == MISSED and "is not kept at 50.0 records/s" in err, (code, err)
@@ -139,6 +139,28 @@ def series(b):
     assert code == OK and len(found["series"]) == 3 and "p99.9" in found["ratios"], (code, out, err)
     mean, low, high = found["ratios"]["p50"]
     assert low <= mean <= high and "95 % confidence" in out, found["ratios"]
+
+
+def suite(b):
+    """A file of scenarios: all. goes for all, what a scenario says itself wins, mistakes have names."""
+    file = b.folder / "suite.properties"
+    file.write_text("all.seconds=0.2\nall.warmup=0\nall.create=2\nall.topic=suite\nall.rate=200\n"
+                    "one.kind=e2e\ntwo.kind=produce\ntwo.rate=300\ntwo.idempotent=true\n"
+                    "three.kind=connections\nthree.connections=5\n")
+    out = b.folder / "suite.json"
+    command = [TORC, "bench", "suite", file, "--brokers", b.broker.address, "--json", out]
+    task = subprocess.run(list(map(str, command)), text=True, capture_output=True, timeout=60)
+    assert task.returncode == OK, task.stderr
+    found = json.loads(out.read_text())
+    results = [found["result"], *(p["result"] for p in found["series"])]
+    assert [r["kind"] for r in results] == ["e2e", "produce", "connections"], found["series"]
+    assert [r["options"]["rate"] for r in results] == [200, 300, 200] and results[1]["options"]["idempotent"]
+    for text, said in (("x.rate=5\n", "scenario x: x.kind is none of"),
+                       ("x.kind=e2e\nx.recrods=5\n", "scenario x: no option is called --recrods"),
+                       ("x.kind=e2e\nx.rate=no\n", "is not a number")):
+        file.write_text(text)
+        task = subprocess.run(list(map(str, command)), text=True, capture_output=True, timeout=60)
+        assert task.returncode == USAGE and said in task.stderr, (text, task.stderr)
 
 
 def stat(b):
@@ -278,7 +300,7 @@ def main():
         broker = place.broker("torc", settings={"torc.slow.request.ms": 1}).start()
         bench = Bench(broker, place.folder)
         for case in (produce, kinds_of_batches, end_to_end, transactions, catch_up, connections, cost,
-                     floor, series, stat, slow_requests, broken_streams, misuse, failures):
+                     floor, series, suite, stat, slow_requests, broken_streams, misuse, failures):
             report.case(case.__name__.replace("_", " "), case, bench)
         place.keep = report.failed > 0
     return report.end()

@@ -80,7 +80,7 @@ class Frame(CliTest):
             for name in re.findall(r"^  (\w+(?: \w+)?)  ", out, re.M):
                 pending.append(name.split())
                 seen += 1
-        self.assertEqual(20, seen)
+        self.assertEqual(21, seen)
 
     def test_version(self):
         self.assertEqual(torc("version"), torc("--version"))
