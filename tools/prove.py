@@ -1,5 +1,6 @@
 """What ./tools/run shows: a broker on a fresh directory does its main job with kcat, is killed in the
-middle of its life, and has lost nothing.
+middle of its life, and has lost nothing; then tools/copy.py copies all in transactions, is killed, the
+broker is killed under it, and the copy has every record once.
 
 Records are compared as a multiset: the checksum is over the sorted digests of all (key, value) pairs,
 so it does not depend on partitions or order, while order within a partition is checked by key: what
@@ -22,6 +23,8 @@ TORC = TOP / "build/torc"
 TOPIC, PARTITIONS, GROUP = "packages", 6, "readers"
 KEY_END, RECORD_END = b"\x1f", b"\x1e"  # between key and value, and behind each record, for kcat
 READY_S, KCAT_S = 30, 180
+COPY, COPIER, COPY_SIZE, COPY_S, STARTS_MAX = "packages-copy", "copier", 2000, 120, 6
+SYSTEM_PYTHON = "/usr/bin/python3"  # the distribution's, as is the client that tools/copy.py uses
 
 
 class Failed(Exception):
@@ -161,10 +164,10 @@ def check(what, records, wanted, took):
     say(f"{what}: {rate(records, took)}, checksum {checksum(records)}")
 
 
-def read(broker, what, wanted):
+def read(broker, what, wanted, topic=TOPIC):
     begin, found = time.monotonic(), []
     for p in range(PARTITIONS):
-        found += parse(kcat(broker, "-C", "-t", TOPIC, "-p", str(p), "-o", "beginning", "-e", "-q",
+        found += parse(kcat(broker, "-C", "-t", topic, "-p", str(p), "-o", "beginning", "-e", "-q",
                             "-f", "%k" + KEY_END.decode() + "%s" + RECORD_END.decode()))
     check(what, found, wanted, time.monotonic() - begin)
 
@@ -176,6 +179,69 @@ def read_group(broker, wanted):
     check(f"read through the group '{GROUP}'", parse(data), wanted, time.monotonic() - begin)
 
 
+class Copier:
+    """tools/copy.py, started again when it has ended before its work was done."""
+
+    def __init__(self, broker):
+        self.command = [SYSTEM_PYTHON, TOP / "tools/copy.py", f"127.0.0.1:{broker.port}", TOPIC,
+                        COPY, COPIER, str(COPY_SIZE)]
+        self.log = broker.folder.parent / "copy.log"
+        self.starts, self.before, self.copied, self.process = 0, 0, 0, None
+
+    def start(self):
+        self.starts, self.before = self.starts + 1, self.copied
+        if self.starts > STARTS_MAX:
+            raise Failed(f"the copier ended {STARTS_MAX} times; its log is {self.log}")
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, text=True,
+                                            stdout=subprocess.PIPE, stderr=log)
+
+    def run(self, until):
+        """Go on until a transaction is open and so many records were copied before, or to the end."""
+        late = time.monotonic() + COPY_S
+        while True:
+            line = self.process.stdout.readline().split()
+            if line == ["open"] and self.copied >= until:
+                return
+            if line and line[0] == "copied":
+                self.copied = self.before + int(line[1])
+            if not line and self.process.wait() == 0:
+                return
+            if time.monotonic() > late:
+                raise Failed(f"the copier is not done after {COPY_S} s; its log is {self.log}")
+            if not line:
+                self.start()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def copy_once(broker, records):
+    """Both sides die with a transaction open: the copier at a third, the broker at two thirds."""
+    begin, copier = time.monotonic(), Copier(broker)
+    if subprocess.run([SYSTEM_PYTHON, "-c", "import confluent_kafka"], capture_output=True).returncode:
+        lack = f"{SYSTEM_PYTHON} has no confluent_kafka (package python3-confluent-kafka)"
+        if os.environ.get("CI") == "1":
+            raise Failed(lack)
+        say(f"not copied in transactions: {lack}")
+        return
+    kcat(broker, "-P", "-t", COPY, data=b"")
+    copier.start()
+    copier.run(len(records) // 3)
+    copier.kill()
+    say(f"copying in transactions: {copier.copied:,} records, then the copier is killed")
+    copier.start()
+    copier.run(2 * len(records) // 3)
+    broker.kill()
+    say(f"  {copier.copied:,} records, then the broker is killed: "
+        f"ready in {broker.start() * 1e3:.0f} ms")
+    copier.run(len(records) + 1)
+    say(f"  copied in {time.monotonic() - begin:.1f} s")
+    read(broker, "read from the copy, committed records only", records, COPY)
+
+
 def prove(broker, records):
     say(f"started on {broker.folder}, port {broker.port}: ready in {broker.start() * 1e3:.0f} ms")
     write(broker, records)
@@ -184,6 +250,7 @@ def prove(broker, records):
     broker.kill()
     say(f"killed (SIGKILL) and restarted: ready in {broker.start() * 1e3:.0f} ms")
     read(broker, "read again after the kill", records)
+    copy_once(broker, records)
     measure(broker)
 
 
