@@ -95,6 +95,8 @@ STEPS = [
          [PY, "tests/interop/connect/run.py"], JAVA, BROKER, 200),
     Step("interop/streams", "Kafka Streams: a word count, and exactly-once booking over kills",
          [PY, "tests/interop/streams/run.py"], JAVA, BROKER, 300),
+    Step("interop/copy", "every client copies a topic in transactions, killed, each record once",
+         [PY, "tests/interop/copy/run.py"], JAVA, BROKER, 400),
     Step("interop/franz", "franz-go's own tests: groups and transactions in chains",
          [PY, "tests/interop/franz/run.py"], ("go",), BROKER, 400),
     Step("interop/exchange", "torc and Apache Kafka open each other's data directory, all is there",
