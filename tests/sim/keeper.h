@@ -54,6 +54,7 @@ struct keeper {
     uint32_t max_bytes;
     int64_t offset, record_next, floor, known_end;
     uint32_t walk;     /* number of the present one */
+    uint64_t began_ns; /* the present one */
     uint32_t complete; /* walks that began after all was acknowledged */
     bool whole;        /* the present one did */
 };

@@ -214,6 +214,7 @@ static void member_commit(struct member *m, uint64_t tag)
         }
         q.topics_count += topic->partitions_count > 0;
     }
+    m->committing = true;
     LINK_ASK(&m->link, &q, offset_commit, API_OFFSET_COMMIT, versions[m->era].commit, tag, true);
 }
 
@@ -432,6 +433,7 @@ static void member_committed(struct member *m, const struct offset_commit_respon
     struct run *r = m->run;
     char text[GROUP_TEXT_MAX];
     int16_t error = KE_NONE;
+    m->committing = false;
     for (int32_t t = 0; t < a->topics_count; t++) {
         for (int32_t i = 0; i < a->topics[t].partitions_count; i++) {
             const struct offset_commit_response_partition *p = &a->topics[t].partitions[i];
@@ -587,6 +589,11 @@ static void member_down(struct link *l)
 {
     struct member *m = l->owner;
     sim_unplan(m->run->sim, &m->act);
+    /* Nobody numbers commits: one that is still under way on the old connection may come after a
+     * later one on the next. As somebody new it has no later ones under this generation. */
+    if (m->committing)
+        member_forget(m);
+    m->committing = false;
 }
 
 static void member_broken(struct link *l, const char *why)

@@ -149,6 +149,7 @@ struct member {
     } seen[16];
     uint32_t seen_count;
     uint32_t looked_start, left_start; /* start of the node in which it looked, or left */
+    bool committing;                   /* a commit is not answered yet */
     uint32_t commits_well;             /* since harm has ended */
     struct sim_event act;
 };

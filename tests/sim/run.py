@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Run the simulator over many seeds: fixed ones, which every change must pass, fresh ones, which nobody
-has seen, and some twice, which must give the same digest.
+"""Run the simulator over many seeds: those that have failed once (seeds.txt) and fixed ones, which every
+change must pass, fresh ones, which nobody has seen, and some twice, which must give the same digest.
 
 A seed that fails is printed with the line that repeats it: build/tests/sim/torc-sim --seed N --verbose
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 SIM = TOP / "build/tests/sim/torc-sim"
+SEEDS = Path(__file__).with_name("seeds.txt")  # "NUMBER CAUSE" in a line
 SLICE = 25  # seeds of one process
 LIMIT_S = 600
 
@@ -30,6 +31,13 @@ def run(first, last, *words):
     return int(done[1]), int(done[2]), float(done[3]), int(done[4])
 
 
+def known(above):
+    """The seeds of seeds.txt that are not among the fixed ones."""
+    lines = SEEDS.read_text(encoding="utf-8").splitlines()
+    return sorted({int(line.split()[0]) for line in lines if line and line[0] != "#"} -
+                  set(range(1, above + 1)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fixed", type=int, default=300, help="seeds 1..N (default: 300)")
@@ -37,7 +45,9 @@ def main():
     parser.add_argument("--twice", type=int, default=20, help="run twice each (default: 20)")
     args = parser.parse_args()
     begin, fresh = time.monotonic(), int(time.time()) * 1000
-    work = [(a, min(a + SLICE - 1, args.fixed)) for a in range(1, args.fixed + 1, SLICE)]
+    regressions = known(args.fixed)
+    work = [(a, a) for a in regressions]
+    work += [(a, min(a + SLICE - 1, args.fixed)) for a in range(1, args.fixed + 1, SLICE)]
     work += [(fresh + a, fresh + min(a + SLICE, args.fresh) - 1)
              for a in range(0, args.fresh, SLICE)]
     work += [(1, args.twice, "--twice")] if args.twice else []
@@ -46,9 +56,9 @@ def main():
     seeds, failed = sum(r[0] for r in results), sum(r[1] for r in results)
     virtual, events = sum(r[2] for r in results), sum(r[3] for r in results)
     took = time.monotonic() - begin
-    print(f"      sim: {args.fixed} fixed seeds, {args.fresh} fresh ones from {fresh}, {args.twice} "
-          f"twice with the same digest: {virtual:,.0f} virtual s and {events:,} events in "
-          f"{took:.0f} s ({virtual / took:.0f}x)")
+    print(f"      sim: {len(regressions)} seeds that failed once, {args.fixed} fixed ones, {args.fresh} "
+          f"fresh ones from {fresh}, {args.twice} twice with the same digest: {virtual:,.0f} "
+          f"virtual s and {events:,} events in {took:.0f} s ({virtual / took:.0f}x)")
     print(f"# passed={seeds - failed} failed={failed} skipped=0 seconds={took:.1f}")
     return 1 if failed else 0
 
