@@ -165,7 +165,8 @@ static void member_beat_classic(struct load *l, struct member *m)
     peer_ask(&m->peer, &l->peers, API_HEARTBEAT, &request);
 }
 
-/* tell: what it holds stands in it, as in the first one and whenever that has changed. */
+/* tell: what it holds stands in it, as in the first one and whenever that has changed. The rest is
+ * said once: who says all of it is answered with all of it, each time. */
 static void member_beat_consumer(struct load *l, struct member *m, bool tell)
 {
     char name[NAME_MAX_SIZE];
@@ -177,10 +178,12 @@ static void member_beat_consumer(struct load *l, struct member *m, bool tell)
     request.group_id = group_of(l, m, name);
     request.member_id = id_of(m);
     request.member_epoch = m->epoch;
-    if (tell || m->epoch == 0) {
+    if (m->epoch == 0) {
         request.rebalance_timeout_ms = REBALANCE_MS;
         request.subscribed_topic_names = &topic;
         request.subscribed_topic_names_count = 1;
+    }
+    if (tell || m->epoch == 0) {
         request.topic_partitions = &held;
         request.topic_partitions_count = m->held_count > 0;
     }
