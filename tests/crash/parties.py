@@ -418,6 +418,42 @@ class Member(Party):
         time.sleep(0.01)
 
 
+class NewMember(Party):
+    """The same with the new protocol: its epoch, too, outlives the broker."""
+
+    def __init__(self, crew, number):
+        super().__init__(crew, f"new-member-{number}")
+        self.group, self.epoch, self.offset = f"modern-{number}", 0, 0
+
+    def beat(self, **more):
+        answer = self.insist_over("ConsumerGroupHeartbeat", 0, {
+            "group_id": self.group, "member_id": self.name, "member_epoch": self.epoch, **more},
+            error_of=code)
+        if code(answer):
+            raise RuntimeError(f"ConsumerGroupHeartbeat in epoch {self.epoch} says {code(answer)}: "
+                               f"{answer['error_message']}")
+        self.epoch = answer["member_epoch"]
+        return answer
+
+    def turn(self):
+        if self.epoch == 0:
+            self.beat(rebalance_timeout_ms=5000, subscribed_topic_names=[INPUT], topic_partitions=[])
+        answer = self.beat()
+        if answer["assignment"]:
+            self.beat(topic_partitions=answer["assignment"]["topic_partitions"])
+        self.offset += 1
+        answer = self.insist_over("OffsetCommit", 9, {
+            "group_id": self.group, "member_id": self.name,
+            "generation_id_or_member_epoch": self.epoch, "topics": [
+                {"name": INPUT, "partitions": [{"partition_index": 1, "committed_metadata": "",
+                                                "committed_offset": self.offset}]}]},
+            error_of=offsets_code)
+        if offsets_code(answer):
+            raise RuntimeError(f"OffsetCommit in epoch {self.epoch} says {offsets_code(answer)}")
+        self.crew.promise((self.group, 1), self.offset)
+        time.sleep(0.01)
+
+
 class Watcher(Party):
     """Asks for all committed offsets all the time: none may be less than what was promised or seen
     before. Reads the ledger as it grows."""

@@ -3,7 +3,7 @@
 
     writers ──transactions, 60 % commit──▶ ledger (6 partitions), offsets of a group
     feeder  ──idempotent──▶ input ──▶ 2 copiers (one group) ──exactly once──▶ output
-    members ──commits of groups of one──▶            watcher ◀── committed offsets, the ledger as it grows
+    members ──commits of groups of one, either protocol──▶ watcher ◀── committed offsets, the ledger as it grows
     this program: SIGKILL within milliseconds of an EndTxn or at any time, while it starts, SIGTERM ...
 
 Writers of both generations: with AddPartitionsToTxn, and with writes that add partitions themselves
@@ -30,12 +30,12 @@ sys.path.insert(0, str(TOP / "tests"))
 from crash.committed import Follower  # noqa: E402
 from crash.killer import Killer  # noqa: E402
 from crash.parties import (ABORTED, COMMITTED, EITHER, INPUT, LEDGER, OUTPUT, PARTS,  # noqa: E402
-                           Copier, Feeder, Member, Watcher, Writer)
+                           Copier, Feeder, Member, NewMember, Watcher, Writer)
 from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
 from harness.report import Report  # noqa: E402
 from harness.wire import Client  # noqa: E402
 
-WRITERS, COPIERS, MEMBERS = 4, 2, 2
+WRITERS, COPIERS = 4, 2
 DRAIN_S, PROGRESS_S, READ_S = 90, 60, 90
 NEVER_ENDED = ("Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence")
 
@@ -83,7 +83,7 @@ class Crew(Killer):
     def recruit(self, second):
         self.writers = [Writer(self, n, 2 if second and n % 2 else 1) for n in range(WRITERS)]
         self.copiers = [Copier(self, n) for n in range(COPIERS)]
-        self.members = [Member(self, n) for n in range(MEMBERS)]
+        self.members = [Member(self, 0), NewMember(self, 0)]
         self.feeder = Feeder(self)
         groups = {w.group: [0] for w in self.writers} | {m.group: [1] for m in self.members}
         groups["copies"] = list(range(PARTS[INPUT]))
