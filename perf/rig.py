@@ -186,7 +186,7 @@ def figures(result):
     latency = result["latency"].get("end_to_end") or result["latency"].get("response") or {}
     data = counts["bytes"] or counts["read_bytes"]
     seconds_read = result["read_seconds"] if not counts["bytes"] else seconds
-    cpu = cost.get("broker_user_s", 0) + cost.get("broker_system_s", 0)
+    cpu = cost.get("broker_cpu_s", 0)
     records = counts["records"] or counts["read_records"]
     return {"mb_per_s": data / 1e6 / (seconds_read or seconds),
             "records_per_s": records / (seconds_read or seconds),

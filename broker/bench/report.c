@@ -101,7 +101,7 @@ static void cost_lines(struct text *t, const struct bench_result *r)
     const struct usage *a = &r->begin, *b = &r->end;
     double bytes = (double)c->bytes + (reads(&r->options) ? (double)c->read_bytes : 0);
     double records = (double)c->records + (reads(&r->options) ? (double)c->read_records : 0);
-    double user = b->user - a->user, system = b->system - a->system, cpu = user + system;
+    double user = b->user - a->user, system = b->system - a->system, cpu = usage_cpu(a, b);
     char n[6][TEXT_NUMBER_SIZE];
     if (r->options.pid > 0) {
         text_add(t, " broker        %.2f CPUs (%.2f user, %.2f system)  rss %s, peak %s\n",
@@ -324,13 +324,14 @@ static void json_cost(struct text *t, const struct bench_result *r)
     const struct bench_counts *c = &r->counts;
     double bytes = (double)c->bytes + (double)c->read_bytes;
     double records = (double)c->records + (double)c->read_records;
-    double cpu = b->user + b->system - a->user - a->system;
+    double cpu = usage_cpu(a, b);
     text_json_open(t, "cost", '{');
     text_json_number(t, "machine_cpu_s", b->machine - a->machine);
     text_json_number(t, "generator_cpu_s", b->self - a->self);
     if (r->options.pid > 0) {
         text_json_number(t, "broker_user_s", b->user - a->user);
         text_json_number(t, "broker_system_s", b->system - a->system);
+        text_json_number(t, "broker_cpu_s", cpu);
         text_json_number(t, "broker_cpu_s_per_gb", bytes > 0 ? cpu / bytes * 1e9 : 0);
         text_json_number(t, "broker_cpu_s_per_million", records > 0 ? cpu / records * 1e6 : 0);
         text_json_integer(t, "broker_rss_bytes", b->resident);

@@ -53,7 +53,7 @@ double result_cpu_per_gb(const struct bench_result *r)
 {
     const struct bench_counts *c = &r->counts;
     double bytes = (double)c->bytes + (double)c->read_bytes;
-    double cpu = r->end.user + r->end.system - r->begin.user - r->begin.system;
+    double cpu = usage_cpu(&r->begin, &r->end);
     return r->options.pid > 0 && bytes > 0 ? cpu / bytes * 1e9 : 0;
 }
 

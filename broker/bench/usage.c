@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define TICKS_PER_S 100.0 /* USER_HZ, the same on every Linux a broker runs on */
+#define COARSE_S    1.0
 #define FILE_LIMIT  (1u << 20)
 #define PATH_ROOM   128
 
@@ -73,6 +74,13 @@ static bool thread_visit(void *context, const char *name, bool is_directory)
     char *text = proc_read(t->io, t->mem, path, &size);
     if (text == NULL)
         return true;
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%.16s/schedstat", t->pid, name);
+    size_t account_size;
+    char *account = proc_read(t->io, t->mem, path, &account_size);
+    if (account != NULL) {
+        t->usage->scheduled += strtod(account, NULL) / 1e9;
+        mem_free(t->mem, account, account_size + 1);
+    }
     t->usage->switches_voluntary += proc_number(text, "voluntary_ctxt_switches:");
     t->usage->switches += proc_number(text, "nonvoluntary_ctxt_switches:");
     mem_free(t->mem, text, size + 1);
@@ -119,6 +127,13 @@ static void machine_usage(struct io *io, struct mem *mem, struct usage *u)
                &softirq) == 5)
         u->machine = (double)(user + nice + system + irq + softirq) / TICKS_PER_S;
     mem_free(mem, text, size + 1);
+}
+
+double usage_cpu(const struct usage *from, const struct usage *to)
+{
+    double ticks = to->user + to->system - from->user - from->system;
+    double exact = to->scheduled - from->scheduled;
+    return ticks < COARSE_S && exact > 0 ? exact : ticks;
 }
 
 bool usage_now(struct io *io, struct mem *mem, int32_t pid, struct usage *u)

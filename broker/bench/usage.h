@@ -7,6 +7,7 @@
 
 struct usage {                        /* so far; seconds of CPU and counts */
     double user, system;              /* of the broker; threads of io_uring are its own */
+    double scheduled;                 /* of the broker's living threads, by the scheduler */
     double machine, self;             /* of everybody; of this program */
     uint64_t resident, resident_peak; /* bytes, now */
     uint64_t written, read;           /* bytes towards and from the device */
@@ -17,5 +18,9 @@ struct usage {                        /* so far; seconds of CPU and counts */
 
 /* pid is the broker's; 0: nothing of it. false: it is not there. */
 NODISCARD bool usage_now(struct io *io, struct mem *mem, int32_t pid, struct usage *u);
+
+/* CPU seconds of the broker between two of them: by its ticks (10 ms each), or by the scheduler's
+ * account of its living threads where those are too coarse. */
+double usage_cpu(const struct usage *from, const struct usage *to);
 
 #endif

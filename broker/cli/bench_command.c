@@ -52,6 +52,7 @@
 #define BACKLOG     {"backlog", 0, false, "N", "records that wait for consumers (1000000)"}
 #define HTML        {"html", 0, false, "FILE", "a page with curves"}
 #define ABORTS      {"aborts", 0, false, "PERCENT", "of the transactions (0)"}
+#define COUNT       {"count", 0, false, "N", "records with --max, instead of --seconds"}
 #define FLOOR       {"floor", 0, false, "DIR", "measures the machine and DIR's device first"}
 #define SWEEP       {"sweep", 0, false, "KEY=A,B..", "a load per value of rate, size, records ..."}
 #define SLO         {"slo", 0, false, "GOAL", "the highest rate with p99.9<2ms or the like"}
@@ -68,7 +69,7 @@
 #define SERIES      SWEEP, SLO, VERSUS, VERSUS_PID, REPEAT, THRESHOLD
 #define COMMON      BROKERS, SECONDS, WARMUP, THREADS, PID, JSON, HTML, QUIET, PLOT, FLOOR
 
-const struct option bench_produce_options[] = {RATE, MAXIMUM, COMMON, WRITING, SERIES, END};
+const struct option bench_produce_options[] = {RATE, MAXIMUM, COUNT, COMMON, WRITING, SERIES, END};
 const struct option bench_consume_options[] = {COMMON, TOPIC, CONSUMERS, FETCH_BYTES, PARTITION,
                                                END};
 const struct option bench_e2e_options[] = {RATE, MAXIMUM, COMMON, CONSUMERS, WRITING, FETCH_BYTES,
@@ -207,6 +208,7 @@ static void read_numbers(struct asked *a)
     o->fetch_bytes = whole(a, "fetch-bytes", 1, 1u << 28, 16u << 20);
     o->partition_bytes = whole(a, "partition-bytes", 1, 1u << 28, 1u << 20);
     o->fetch_wait_ms = 500;
+    o->limit = (uint64_t)number(a, "count", 1, 1e12, 0);
     o->aborts = number(a, "aborts", 0, 100, 0) / 100;
     a->versus_pid = (int32_t)whole(a, "versus-pid", 1, INT32_MAX, 0);
     a->repeats = whole(a, "repeat", 1, SERIES_MAX / 2, 0);
@@ -239,6 +241,8 @@ bool asked_read(struct asked *a, enum bench_kind kind)
         why = "--slo needs --rate N to begin with";
     else if (asked_has(a, "sweep") + asked_has(a, "slo") + asked_has(a, "versus") > 1)
         why = "--sweep, --slo and --versus are different questions";
+    else if (o->limit > 0 && o->rate > 0)
+        why = "--count goes with --max";
     else if (o->delete_before && o->create == 0)
         why = "--fresh needs --create N";
     else if ((uint64_t)o->records * o->size > (1u << 30))

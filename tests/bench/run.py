@@ -55,6 +55,8 @@ def produce(b):
 
 
 def kinds_of_batches(b):
+    r, _ = b.sound("produce", "--topic", "n", "--create", 3, "--max", "--count", 2400, "--records", 10)
+    assert r["counts"]["acknowledged"] == 2400, r["counts"]
     words = ["--max", "--seconds", 0.1, "--warmup", 0, "--create", 8, "--fresh", "--topic", "k"]
     for more in (["--acks", 1], ["--acks", 0], ["--idempotent"], ["--keys", 9], ["--batches", 2],
                  ["--records", 100, "--size", 10], ["--records", 20, "--codec", "lz4"],
@@ -271,6 +273,7 @@ def misuse(b):
                         (["produce", "--max", "--idempotent", "--acks", 1], "needs --acks all"),
                         (["produce", "--max", "--in-flight", 0.5], "in-flight"),
                         (["produce", "--max", "--fresh"], "needs --create"),
+                        (["produce", "--rate", 5, "--count", 5], "goes with --max"),
                         (["produce", "--max", "--slo", "p9<1ms"], "needs --rate"),
                         (["produce", "--rate", 5, "--slo", "p9=1ms"], "is not like"),
                         (["produce", "--rate", 5, "--sweep", "x=1"], "is no value of"),
