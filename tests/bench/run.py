@@ -131,8 +131,13 @@ def series(b):
     for tag in ("svg", "table", "h2"):
         assert html.count(f"<{tag}") == html.count(f"</{tag}>") > 0, tag
 
-    code, out, _, _ = b.run("produce", *words, "--rate", 12800, "--slo", "p50<40ms")
-    assert code == OK and "highest rate with p50<40ms" in out, out
+    code, out, err, found = b.run("produce", *words, "--rate", 12800, "--slo", "p50<40ms")
+    points = [found["result"], *(p["result"] for p in found["series"])]
+    kept = [p["options"]["rate"] for p in points if p["latency"]["response"]["p50_us"] <= 40000]
+    if code == OK:  # what this machine makes of it, it must agree with what was measured
+        assert f"p50<40ms: {max(kept):,.0f} records/s" in out and len(points) >= 7, (kept, out)
+    else:
+        assert code == MISSED and not kept and "is not kept at 12,800 records/s" in err, (kept, err)
     code, out, err, _ = b.run("produce", *words, "--rate", 50, "--slo", "p50<1us")
     assert code == MISSED and "is not kept at 50.0 records/s" in err, (code, err)
 
