@@ -460,6 +460,16 @@ static void producer_end_txn(struct log *l, struct producer *p, const struct bat
         txn_index_add(l, &change->aborted);
 }
 
+/* A marker of version 2 has the raised epoch, in which the next transaction may already wait for
+ * its coordinator: what is being verified for that one stays. */
+static bool verification_is_next(const struct log *l, const struct producer *p,
+                                 const struct batch_header *h)
+{
+    const struct verification *v = verification_find(l, p->id);
+    return v != NULL && v->adds && batch_has(h, BATCH_CONTROL) && v->epoch > p->epoch &&
+           v->epoch >= h->producer_epoch;
+}
+
 void producer_apply(struct log *l, const struct batch_header *h, struct producer_change *change)
 {
     struct producer *p = change->producer;
@@ -471,7 +481,7 @@ void producer_apply(struct log *l, const struct batch_header *h, struct producer
         assert(error == 0); /* reserved */
     }
     l->producers_dirty = true;
-    if (batch_has(h, BATCH_TRANSACTIONAL))
+    if (batch_has(h, BATCH_TRANSACTIONAL) && !verification_is_next(l, p, h))
         verification_end(l, p->id);
     if (batch_has(h, BATCH_CONTROL)) {
         if (change->marker)

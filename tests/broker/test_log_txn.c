@@ -235,6 +235,30 @@ Test(log_txn, takes_the_first_batch_only_when_it_was_verified)
     log_rig_end(&r);
 }
 
+Test(log_txn, keeps_what_is_verified_for_the_next_transaction_when_the_marker_before_it_comes)
+{
+    struct log_rig r;
+    uint64_t guard, next;
+    log_rig_start(&r);
+    r.config.verify_transactions = true;
+    struct log *l = start(&r, NULL);
+    cr_assert(log_txn_begin(l, 7, 0, 0, true, &guard));
+    cr_assert_eq(put(&r, l, 7, 0, 0, guard), KE_NONE);
+    cr_assert(log_txn_begin(l, 7, 1, 0, true, &next)); /* its coordinator lets it wait */
+    struct marker_spec m =
+        MARKER_SPEC(.producer_id = 7, .producer_epoch = 1, .version = 2, .commit = true);
+    cr_assert_eq(log_rig_mark(&r, l, m), KE_NONE);
+    cr_assert_eq(put(&r, l, 7, 1, 0, next), KE_NONE);
+    m.producer_epoch = 3; /* who was fenced is not verified any more */
+    m.commit = false;
+    cr_assert(log_txn_begin(l, 8, 2, 0, true, &next));
+    m.producer_id = 8;
+    cr_assert_eq(log_rig_mark(&r, l, m), KE_NONE);
+    cr_assert_eq(put(&r, l, 8, 2, 0, next), KE_INVALID_PRODUCER_EPOCH);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 Test(log_txn, takes_a_marker_again_after_a_kill)
 {
     struct log_rig r;
