@@ -826,7 +826,10 @@ void flush_everything(struct log_core *c)
         if (w->state.now == WAL_SERVING && wal_last_group(w) != NULL)
             return;
     }
-    flush_settle(c); /* a stalled WAL goes on */
+    for (uint32_t i = 0; i < c->dirs_count; i++)
+        if (c->dirs[i].state.now == DIR_FULL)
+            dir_check_space(&c->dirs[i]); /* no tick does it any more */
+    flush_settle(c);                      /* a stalled WAL goes on */
     bool started = false;
     for (; c->stop_slot < c->table_room; c->stop_slot++) {
         struct log *l = c->table[c->stop_slot];
@@ -839,8 +842,13 @@ void flush_everything(struct log_core *c)
     c->stop_slot = 0; /* those that were being flushed already may have more */
     if (started || c->flushes.count_used > 0)
         return;
-    for (uint32_t i = 0; i < c->dirs_count; i++)
-        if (c->dirs[i].wal.state.now == WAL_STALLED)
+    for (uint32_t i = 0; i < c->dirs_count; i++) {
+        struct log_dir *d = &c->dirs[i];
+        if (d->wal.state.now != WAL_STALLED)
+            continue;
+        if (d->state.now != DIR_FULL)
             return;
+        dir_fail(d, -ENOSPC, "stopping in order"); /* no waiting for room: the next start does */
+    }
     flush_stop_end(c);
 }
