@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "tools"))
+sys.path.append(str(TOP / "tools"))  # last: its programs have names of their own
 from protogen_schema import EVER, parse_all  # noqa: E402
 
 FIXED = {"int8": ">b", "int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I",
