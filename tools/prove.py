@@ -1,6 +1,6 @@
 """What ./tools/run shows: a broker on a fresh directory does its main job with kcat, is killed in the
-middle of its life, and has lost nothing; then tools/copy.py copies all in transactions, is killed, the
-broker is killed under it, and the copy has every record once.
+middle of its life, and has lost nothing; then tools/copy_once.py copies all in transactions, is
+killed, the broker is killed under it, and the copy has every record once.
 
 Records are compared as a multiset: the checksum is over the sorted digests of all (key, value) pairs,
 so it does not depend on partitions or order, while order within a partition is checked by key: what
@@ -24,7 +24,7 @@ TOPIC, PARTITIONS, GROUP = "packages", 6, "readers"
 KEY_END, RECORD_END = b"\x1f", b"\x1e"  # between key and value, and behind each record, for kcat
 READY_S, KCAT_S = 30, 180
 COPY, COPIER, COPY_SIZE, COPY_S, STARTS_MAX = "packages-copy", "copier", 2000, 120, 6
-SYSTEM_PYTHON = "/usr/bin/python3"  # the distribution's, as is the client that tools/copy.py uses
+SYSTEM_PYTHON = "/usr/bin/python3"  # the distribution's, as is the client that tools/copy_once.py uses
 
 
 class Failed(Exception):
@@ -180,10 +180,10 @@ def read_group(broker, wanted):
 
 
 class Copier:
-    """tools/copy.py, started again when it has ended before its work was done."""
+    """tools/copy_once.py, started again when it has ended before its work was done."""
 
     def __init__(self, broker):
-        self.command = [SYSTEM_PYTHON, TOP / "tools/copy.py", f"127.0.0.1:{broker.port}", TOPIC,
+        self.command = [SYSTEM_PYTHON, TOP / "tools/copy_once.py", f"127.0.0.1:{broker.port}", TOPIC,
                         COPY, COPIER, str(COPY_SIZE)]
         self.log = broker.folder.parent / "copy.log"
         self.starts, self.before, self.copied, self.process = 0, 0, 0, None

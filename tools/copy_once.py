@@ -1,6 +1,6 @@
 """The application of ./tools/run: copies a topic exactly once, by librdkafka as the distribution has it.
 
-    copy.py ADDRESS SOURCE TARGET NAME SIZE
+    copy_once.py ADDRESS SOURCE TARGET NAME SIZE
 
 It reads committed records as the only, static member of the group NAME, and writes up to SIZE of them
 and its place in the source in one transaction of the transactional id NAME. Before it commits it says
@@ -60,4 +60,4 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:5], int(sys.argv[5]))
     except KafkaException as e:
-        sys.exit(f"copy.py: {e}")
+        sys.exit(f"copy_once.py: {e}")
