@@ -18,6 +18,8 @@ GOOD = {
     "last_fetched_epoch": -1, "log_start_offset": -1, "leader_epoch": -1, "resource_type": 2,
     "config_name": "retention.ms", "value": "100000", "validate_only": False, "assignments": [],
     "cursor": None, "replicas": [1], "count": 1, "endpoint_type": 1,
+    "resource_type_filter": 2, "pattern_type_filter": 3, "resource_pattern_type": 3, "operation": 3,
+    "permission_type": 3,
 }
 EVIL = (None, -2, -2**31, 2**31 - 1, 1_000_000, 100)
 
@@ -33,7 +35,8 @@ def sample(struct, version):
 
 
 def sample_field(field, version):
-    if field.name in GOOD:
+    null_refused = field.nullable is None or not within(version, field.nullable)
+    if field.name in GOOD and not (GOOD[field.name] is None and null_refused):
         return GOOD[field.name]
     if field.array:
         return [sample_one(field, version)]
