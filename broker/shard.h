@@ -7,6 +7,7 @@
 #include "core/list.h"
 #include "core/mem.h"
 #include "proto/batch.h"
+#include "proto/error.h"
 
 struct shard_record { /* in update.arena */
     struct list link;
@@ -35,6 +36,28 @@ static inline void shard_update_init(struct shard_update *u, struct mem *mem, ui
     u->records_bytes = 0;
     u->records_count = 0;
     u->in_txn = false;
+}
+
+/* One more record, encoded; a value without data is a tombstone. COORDINATOR_NOT_AVAILABLE: no
+ * memory. UNKNOWN_SERVER_ERROR: no batch of batch_bytes_max holds it. */
+NODISCARD static inline enum kafka_error shard_update_add(struct shard_update *u,
+                                                          struct batch_field key,
+                                                          struct batch_field value,
+                                                          uint32_t batch_bytes_max)
+{
+    struct shard_record *r = arena_alloc(&u->arena, sizeof(*r));
+    if (r == NULL)
+        return KE_COORDINATOR_NOT_AVAILABLE;
+    uint32_t bytes = batch_record_size_max(key, value, NULL, 0);
+    if (BATCH_HEADER_SIZE + bytes > batch_bytes_max)
+        return KE_UNKNOWN_SERVER_ERROR;
+    r->key = key;
+    r->value = value;
+    list_init(&r->link);
+    list_push_back(&u->records, &r->link);
+    u->records_bytes += bytes;
+    u->records_count++;
+    return KE_NONE;
 }
 
 /* The records have been taken (copied): their memory goes. */

@@ -13,7 +13,6 @@
 #include "core/core.h"
 #include "proto/error.h"
 #include "proto/gen/api_versions.h"
-#include "proto/gen/create_topics.h"
 #include "proto/gen/entries.h"
 #include "proto/gen/header.h"
 #include "proto/gen/metadata.h"
@@ -22,9 +21,7 @@
 #define ANSWER_MAX  (256u << 20)
 #define PATIENCE    600 /* looks, a tenth of a second apart */
 #define PATIENCE_US 100000u
-#define CONFIGS_MAX 32u
 #define CLIENT_NAME "torc-perf"
-#define ONE_COPY    1
 
 void die(const char *format, ...)
 {
@@ -186,40 +183,6 @@ void client_destroy(struct client *c)
 }
 
 /* ---- what the programs ask ------------------------------------------------------------------- */
-
-void client_make_topic(struct client *c, const char *name, uint32_t partitions,
-                       const char *const *configs, uint32_t configs_count)
-{
-    struct create_topics_request_creatable_topic_config pairs[CONFIGS_MAX];
-    if (configs_count > CONFIGS_MAX)
-        die("more than %u configurations", CONFIGS_MAX);
-    for (uint32_t i = 0; i < configs_count; i++) {
-        const char *equals = strchr(configs[i], '=');
-        if (equals == NULL)
-            die("'%s' is not KEY=VALUE", configs[i]);
-        create_topics_request_creatable_topic_config_init(&pairs[i]);
-        pairs[i].name = (struct wire_string){configs[i], (int32_t)(equals - configs[i])};
-        pairs[i].value = wire_string_of(equals + 1);
-    }
-    struct create_topics_request_creatable_topic topic;
-    struct create_topics_request request;
-    struct create_topics_response response;
-    create_topics_request_creatable_topic_init(&topic);
-    topic.name = wire_string_of(name);
-    topic.num_partitions = (int32_t)partitions;
-    topic.replication_factor = ONE_COPY;
-    topic.configs = pairs;
-    topic.configs_count = (int32_t)configs_count;
-    create_topics_request_init(&request);
-    request.topics = &topic;
-    request.topics_count = 1;
-    client_ask(c, API_CREATE_TOPICS, &request, &response);
-    if (response.topics_count != 1)
-        die("CreateTopics was answered for %d topics", response.topics_count);
-    int16_t error = response.topics[0].error_code;
-    if (error != KE_NONE && error != KE_TOPIC_ALREADY_EXISTS)
-        die("topic %s: %s", name, kafka_error_name((enum kafka_error)error));
-}
 
 /* Whether every partition has a leader. */
 static bool topic_led(const struct metadata_response_topic *t)

@@ -31,9 +31,6 @@ int16_t client_version(const struct client *c, int16_t key);
 /* Sends a request and decodes its answer, which is valid till the next call. */
 void client_ask(struct client *c, int16_t key, const void *request, void *response);
 
-/* Makes a topic of one copy unless it is there; configs are KEY=VALUE. */
-void client_make_topic(struct client *c, const char *name, uint32_t partitions,
-                       const char *const *configs, uint32_t configs_count);
 /* The id of a topic and how many partitions it has, once all of them are led by somebody. */
 struct uuid client_find_topic(struct client *c, const char *name, uint32_t *partitions);
 

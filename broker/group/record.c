@@ -24,20 +24,7 @@
 /* Both encoded, or the value left out for a tombstone. */
 enum kafka_error record_add(struct group_shard *s, struct batch_field key, struct batch_field value)
 {
-    struct shard_update *u = &s->update;
-    struct shard_record *r = arena_alloc(&u->arena, sizeof(*r));
-    if (r == NULL)
-        return KE_COORDINATOR_NOT_AVAILABLE;
-    uint32_t bytes = batch_record_size_max(key, value, NULL, 0);
-    if (BATCH_HEADER_SIZE + bytes > s->batch_bytes_max)
-        return KE_UNKNOWN_SERVER_ERROR;
-    r->key = key;
-    r->value = value;
-    list_init(&r->link);
-    list_push_back(&u->records, &r->link);
-    u->records_bytes += bytes;
-    u->records_count++;
-    return KE_NONE;
+    return shard_update_add(&s->update, key, value, s->batch_bytes_max);
 }
 
 void record_rewind(struct group_shard *s, uint32_t count)

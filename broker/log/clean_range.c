@@ -16,24 +16,6 @@
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
 
-/* The largest timestamp of its first batch, NO_TIMESTAMP: unknown. Reads disk the first time. */
-static int64_t segment_first_time(struct log *l, struct segment *s)
-{
-    uint8_t first[BATCH_HEADER_SIZE];
-    struct batch_header h;
-    if (s->first_timestamp >= 0 || !s->created || s->written < BATCH_HEADER_SIZE)
-        return s->first_timestamp;
-    segment_use(s);
-    int fd = segment_fd(l, s, FILE_LOG);
-    int64_t got = fd < 0 ? fd : io_pread(l->core->io, fd, first, sizeof(first), 0);
-    segment_unuse(l, s);
-    if (got == (int64_t)sizeof(first) && first[BATCH_PEEK_SIZE - 1] == 2) {
-        batch_decode_header(first, &h);
-        s->first_timestamp = h.max_timestamp;
-    }
-    return s->first_timestamp;
-}
-
 /* Where cleaning went to last, if that still makes sense. */
 static int64_t first_dirty(struct log *l)
 {
@@ -61,8 +43,9 @@ static bool lag_passed(struct log *l, uint32_t from, uint32_t end)
     int64_t lag_ms = log_config(l)->max_compaction_lag_ms;
     int64_t until_ms = io_wall_ms(l->core->io) - MAX(lag_ms, 0);
     for (uint32_t i = from; until_ms > 0 && i < end; i++) {
-        int64_t first_ms = segment_first_time(l, l->segments[i]);
-        if (first_ms > 0 && first_ms < until_ms)
+        struct segment *s = l->segments[i];
+        bool known = segment_read_first_time(l, s) == 0 && s->first_timestamp > 0;
+        if (known && s->first_timestamp < until_ms)
             return true;
     }
     return false;

@@ -312,19 +312,7 @@ static int active_load(struct log *l)
     s->size = s->written = position;
     s->ahead = s->behind;
     s->loaded = true;
-    uint8_t first[BATCH_HEADER_SIZE];
-    struct batch_header h;
-    if (position < BATCH_HEADER_SIZE)
-        return 0;
-    segment_use(s);
-    int fd = segment_fd(l, s, FILE_LOG);
-    int64_t got = fd < 0 ? fd : io_pread(l->core->io, fd, first, sizeof(first), 0);
-    segment_unuse(l, s);
-    if (got == (int64_t)sizeof(first) && first[BATCH_PEEK_SIZE - 1] == 2) {
-        batch_decode_header(first, &h);
-        s->first_timestamp = h.max_timestamp;
-    }
-    return got < 0 ? (int)got : 0;
+    return segment_read_first_time(l, s);
 }
 
 static int log_load_found(struct log *l, struct folder_listing *f)

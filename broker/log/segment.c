@@ -224,6 +224,23 @@ void segments_free(struct log *l)
 
 /* ---- open files ------------------------------------------------------------------------------ */
 
+int segment_read_first_time(struct log *l, struct segment *s)
+{
+    uint8_t first[BATCH_HEADER_SIZE];
+    struct batch_header h;
+    if (s->first_timestamp >= 0 || !s->created || s->written < BATCH_HEADER_SIZE)
+        return 0;
+    segment_use(s);
+    int fd = segment_fd(l, s, FILE_LOG);
+    int64_t got = fd < 0 ? fd : io_pread(l->core->io, fd, first, sizeof(first), 0);
+    segment_unuse(l, s);
+    if (got == (int64_t)sizeof(first) && first[BATCH_PEEK_SIZE - 1] == 2) {
+        batch_decode_header(first, &h);
+        s->first_timestamp = h.max_timestamp;
+    }
+    return got < 0 ? (int)got : 0;
+}
+
 void segment_close(struct log_core *c, struct segment *s)
 {
     if (s->files == NULL)

@@ -37,6 +37,9 @@ NODISCARD int segment_fd(struct log *l, struct segment *s, enum segment_file whi
  * used. flags: IO_CREATE and so on. 0 or -errno. */
 NODISCARD int segment_begin_as(struct log *l, struct segment *s, enum segment_file which,
                                const char *suffix, uint32_t flags);
+/* Sees to it that first_timestamp is known, if there is a first batch: reads disk the first time. 0
+ * or -errno; NO_TIMESTAMP stays when there is none, or an old message. */
+NODISCARD int segment_read_first_time(struct log *l, struct segment *s);
 void segment_close(struct log_core *c, struct segment *s);
 extern const char *const segment_suffixes[SEGMENT_FILES];
 

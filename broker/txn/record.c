@@ -16,25 +16,6 @@
 #include "core/assert.h"
 #include "proto/gen/record_transaction.h"
 
-static enum kafka_error record_add(struct txn_shard *s, struct batch_field key,
-                                   struct batch_field value)
-{
-    struct shard_update *u = &s->update;
-    struct shard_record *r = arena_alloc(&u->arena, sizeof(*r));
-    if (r == NULL)
-        return KE_COORDINATOR_NOT_AVAILABLE;
-    uint32_t bytes = batch_record_size_max(key, value, NULL, 0);
-    if (BATCH_HEADER_SIZE + bytes > s->batch_bytes_max)
-        return KE_UNKNOWN_SERVER_ERROR;
-    r->key = key;
-    r->value = value;
-    list_init(&r->link);
-    list_push_back(&u->records, &r->link);
-    u->records_bytes += bytes;
-    u->records_count++;
-    return KE_NONE;
-}
-
 /* data NULL: no memory. */
 static struct batch_field key_of(struct txn *t)
 {
@@ -119,7 +100,7 @@ enum kafka_error record_txn(struct txn *t, const struct txn_fields *as, bool wit
     struct batch_field key = key_of(t), value = value_of(t->shard, &v);
     if (key.data == NULL || value.data == NULL)
         return KE_COORDINATOR_NOT_AVAILABLE;
-    return record_add(t->shard, key, value);
+    return shard_update_add(&t->shard->update, key, value, t->shard->batch_bytes_max);
 }
 
 enum kafka_error record_txn_gone(struct txn *t)
@@ -127,5 +108,6 @@ enum kafka_error record_txn_gone(struct txn *t)
     struct batch_field key = key_of(t);
     if (key.data == NULL)
         return KE_COORDINATOR_NOT_AVAILABLE;
-    return record_add(t->shard, key, (struct batch_field){0});
+    return shard_update_add(&t->shard->update, key, (struct batch_field){0},
+                            t->shard->batch_bytes_max);
 }

@@ -2,7 +2,7 @@
  * acknowledged sent again in order after a lost connection or a refusal.
  *
  *   make a parcel ─▶ in flight ─▶ acknowledged: told to the model
- *                        │ refused for now: wait until nothing is in flight, pause, all again
+ *                        │ refused, may pass: wait until nothing is in flight, pause, all again
  *                        └ connection lost: all again on the next one
  *
  * An idempotent producer numbers its batches, so whatever it sends twice must be there once. */
