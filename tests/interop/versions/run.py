@@ -30,9 +30,13 @@ def call(main, version, *words):
 
 def compatible(broker, version):
     """Kafka's list of what a client of this release can do with a broker as this one."""
+    topic = f"compatible-{version}"
     with Client(broker.address) as c:
         c.ask("DeleteTopics", 3, {"topic_names": [MADE], "timeout_ms": 10000})
-    words = ["--topic", f"compatible-{version}", "--bootstrap-server", broker.address,
+        # With one partition: it expects its two records, which have no key, in their order.
+        c.ask("CreateTopics", 5, {"timeout_ms": 30000, "topics": [
+            {"name": topic, "num_partitions": 1, "replication_factor": 1}]})
+    words = ["--topic", topic, "--bootstrap-server", broker.address,
              "--num-cluster-nodes", 1, "--expect-record-too-large-exception", "False"]
     for name in SUPPORTED:
         if version != "2.8.2" or name != "idempotent-producer":
