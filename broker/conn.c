@@ -110,6 +110,7 @@ void conn_open(struct data_core *core, int fd, const struct io_address *peer, ui
     assert(core_same(core_self(), core->id));
     assert(fd >= 0);
     struct conn *c = conns_admit(core, peer) ? pool_acquire(&core->conns.pool) : NULL;
+    SOMETIMES_IF(c == NULL, "a connection is refused");
     if (c == NULL) {
         core->conns.refused++;
         io_socket_close(core->io, fd);
@@ -162,12 +163,13 @@ static void conn_mark(struct conn *c)
  * be answered, so only what may be answered early. */
 static void conn_abandon(struct conn *c, bool only_polls)
 {
-    SOMETIMES("a connection is abandoned");
     LIST_EACH(l, &c->flows)
     {
         struct flow *f = container_of(l, struct flow, link);
-        if (f->stage.now == FLOW_RUNNING && f->abandon != NULL && (f->polls || !only_polls))
-            f->abandon(f);
+        if (f->stage.now != FLOW_RUNNING || f->abandon == NULL || (only_polls && !f->polls))
+            continue;
+        SOMETIMES("a request is abandoned with its connection");
+        f->abandon(f);
     }
 }
 
@@ -212,6 +214,7 @@ static void conns_close_stalled(struct conns *conns, uint64_t now)
         struct conn *c = container_of(l, struct conn, stalling);
         if (now - c->out_ns < patience)
             break;
+        SOMETIMES("a peer that takes nothing is closed");
         conns->closed_stalled += c->state.now == CONN_OPEN;
         conn_close(c);
     }
@@ -226,6 +229,7 @@ static void conns_close_stalled(struct conns *conns, uint64_t now)
                 break;
             if (c->state.now != CONN_OPEN || c->starving != (waiting == 1))
                 continue;
+            SOMETIMES("a frame that does not get complete is dropped");
             freed += c->frame_capacity;
             conns->closed_stalled++;
             conn_close(c);
@@ -246,6 +250,7 @@ static void conns_sweep(struct timer *t)
         struct conn *c = container_of(l, struct conn, link);
         if (now - c->active_ns < idle_max)
             break; /* the list is in order of activity */
+        SOMETIMES("an idle connection is closed");
         if (c->state.now == CONN_OPEN)
             conns->closed_idle++;
         conn_close(c);
@@ -285,6 +290,7 @@ static void conn_active(struct conn *c)
 static void conn_bad(struct conn *c)
 {
     c->core->conns.closed_bad++;
+    SOMETIMES("a peer breaks the protocol");
     conn_close(c);
 }
 
@@ -303,6 +309,7 @@ static void conn_stash(struct conn *c, const uint8_t *data, uint32_t size)
         c->stash_at = c->stash_size - size; /* it comes from there */
         return;
     }
+    SOMETIMES("received bytes wait for their turn");
     uint8_t *grown = mem_alloc(mem, (size_t)rest + size);
     if (grown == NULL) {
         conn_bad(c);
@@ -330,6 +337,8 @@ static bool conn_take(struct conn *c, const uint8_t *frame, uint32_t size, struc
     f->frame_size = size;
     bool copy =
         size <= FRAME_COPY_MAX || buffer == NULL || io_buffers_free(core->io) < RECV_BUFFERS_LOW;
+    SOMETIMES_IF(size > FRAME_COPY_MAX && buffer != NULL && copy,
+                 "a frame is copied because buffers are few");
     if (copy) {
         uint8_t *own = conns_take_frame(&core->conns, MAX(size, 1u));
         if (own == NULL) {
@@ -340,6 +349,7 @@ static bool conn_take(struct conn *c, const uint8_t *frame, uint32_t size, struc
         f->frame = own;
         f->frame_capacity = MAX(size, 1u);
     } else {
+        SOMETIMES("a frame stays where it was received");
         io_buffer_retain(buffer);
         f->frame = frame;
         f->buffer = buffer;
@@ -380,6 +390,8 @@ static bool conn_grow_frame(struct conn *c, uint32_t more)
     uint64_t capacity = MAX((uint64_t)c->frame_capacity * 4, (uint64_t)FRAME_FIRST_BYTES);
     capacity = MIN(MAX(capacity, need), (uint64_t)c->frame_size);
     uint64_t others = conns->frames_bytes - c->frame_capacity;
+    SOMETIMES_IF(others > 0 && others + capacity > mem->budget_bytes / FRAMES_SHARE,
+                 "frames that are being assembled have all the memory they may have");
     if (others > 0 && others + capacity > mem->budget_bytes / FRAMES_SHARE)
         return false;
     uint8_t *grown = mem_realloc(mem, c->frame, c->frame_capacity, capacity);
@@ -424,7 +436,7 @@ static void conn_hunger(struct conn *c)
 /* No flow or no memory: wait until something ends. */
 static void conn_starve(struct conn *c, const uint8_t *data, uint32_t size)
 {
-    SOMETIMES("a connection gets no buffer");
+    SOMETIMES("a connection gets no flow or no memory");
     conn_stash(c, data, size);
     if (c->state.now != CONN_OPEN)
         return;
@@ -483,12 +495,14 @@ static void conn_received(struct op *op)
     struct data_core *core = c->core;
     assert(core_same(core_self(), core->id));
     if (op->result > 0) {
+        SOMETIMES_IF(c->state.now != CONN_OPEN, "bytes come for a connection that is being closed");
         if (c->state.now == CONN_OPEN) {
             conn_active(c);
             conn_feed(c, c->recv.data, (uint32_t)op->result, c->recv.buffer);
         }
         io_buffer_release(core->io, c->recv.buffer);
     } else if (op->result == 0) {
+        SOMETIMES_IF(!list_empty(&c->flows), "a peer has ended with requests under way");
         c->ended = true; /* what came before the end is still served: see conn_flush */
     } else if (op->result != -ECANCELED) {
         conn_close(c);
@@ -530,6 +544,8 @@ static void conn_start_flows(struct conn *c)
         bool beside = flow_may_pipeline(f);
         if (c->running > 0 && (c->running_exclusive || !beside))
             return;
+        SOMETIMES_IF(!beside && c->unsent_bytes >= CONN_UNSENT_MAX,
+                     "requests wait until answers have left");
         if (!beside && c->unsent_bytes >= CONN_UNSENT_MAX)
             return; /* those before it must leave first */
         c->running++;
@@ -550,6 +566,8 @@ static bool outgoing_fill(struct outgoing *o, struct reply_cursor *at, const str
                           uint64_t *bytes)
 {
     for (;;) { /* bounded by iov and pieces */
+        SOMETIMES_IF(o->send.iov_count == SEND_IOV_MAX || *bytes >= SEND_BYTES_MAX,
+                     "an answer is sent in parts");
         if (o->send.iov_count == SEND_IOV_MAX || *bytes >= SEND_BYTES_MAX)
             return false;
         uint64_t stop = f->head_size;
@@ -589,12 +607,12 @@ static void conn_finish_flow(struct conn *c, struct flow *f)
 
 static void conn_drop_answers(struct conn *c)
 {
-    SOMETIMES("answers are dropped");
     LIST_EACH(l, &c->flows)
     {
         struct flow *f = container_of(l, struct flow, link);
         if (f->stage.now == FLOW_RUNNING)
             continue; /* it runs out by itself */
+        SOMETIMES("an answer is dropped");
         conn_finish_flow(c, f);
     }
 }
@@ -614,6 +632,7 @@ static void conn_send(struct conn *c)
             bool bad = f->close_after;
             conn_finish_flow(c, f);
             conn_mark(c); /* no send will end and ask whether there is room to read on */
+            SOMETIMES_IF(bad, "an error cannot be told with acks=0");
             if (bad) {
                 conn_bad(c);
                 break;
@@ -661,6 +680,7 @@ static void conn_sent(struct op *op)
     c->out = NULL;
     list_remove(&c->stalling);
     pool_release(&core->conns.outgoing, o);
+    SOMETIMES_IF(result < 0, "a send fails");
     if (result < 0)
         conn_close(c);
     else

@@ -226,6 +226,7 @@ static void coordinator_drop(struct coordinator *c, enum coordinator_state state
     LIST_EACH(l, &c->batches)
     {
         struct coordinator_batch *b = container_of(l, struct coordinator_batch, link);
+        SOMETIMES("a coordinator goes with batches under way");
         answers_refuse(c, &b->answers, KE_NOT_COORDINATOR);
         if (started > 0) {
             started--; /* the log has it */
@@ -323,6 +324,7 @@ static bool batch_start(struct coordinator *c, struct coordinator_batch *b)
         return false;
     }
     if (!log_core_has_room(core->logs)) {
+        SOMETIMES("a coordinator waits for room");
         log_core_await_room(core->logs, &c->room);
         return false;
     }
@@ -432,6 +434,7 @@ static bool batch_fill(struct coordinator *c, struct list **from)
             break;
         c->core->coordinators->appended_records++;
     }
+    SOMETIMES_IF(at != &u->records, "the records of a step need several batches");
     assert(at != *from); /* no shard makes a record larger than a batch */
     *from = at;
     b->size = batch_builder_finish(&builder);
@@ -465,6 +468,7 @@ enum kafka_error coordinator_says(const struct coordinator *c)
 {
     if (c == NULL || c->state.now == COORDINATOR_FAILED || c->core->coordinators->stopping)
         return KE_NOT_COORDINATOR;
+    SOMETIMES_IF(c->state.now == COORDINATOR_LOADING, "a coordinator is asked while it loads");
     if (c->state.now == COORDINATOR_LOADING)
         return KE_COORDINATOR_LOAD_IN_PROGRESS;
     return timer_armed(&c->rest) ? KE_COORDINATOR_NOT_AVAILABLE : KE_NONE;
@@ -496,6 +500,7 @@ bool coordinator_takes_marker(struct data_core *core, struct txn_marker *marker)
     if (c == NULL && (t == NULL || !uuid_equal(t->id, marker->topic_id)))
         return false;
     struct coordinator_batch *b = coordinator_says(c) == KE_NONE ? batch_make(c, 0) : NULL;
+    SOMETIMES_IF(b == NULL, "a marker comes to a coordinator that cannot take it");
     if (b == NULL) {
         marker->error = KE_NOT_LEADER_OR_FOLLOWER; /* retried, here or where it belongs */
         txn_marker_answered(marker);
@@ -517,6 +522,7 @@ static bool load_batch(struct coordinator *c, const uint8_t *batch, const struct
         if (!batch_read_control(batch, h->size, &type, &coordinator_epoch) ||
             (type != BATCH_CONTROL_COMMIT && type != BATCH_CONTROL_ABORT))
             return true;
+        SOMETIMES("a coordinator loads a marker");
         return c->kind->replay_end(c, h->producer_id, type == BATCH_CONTROL_COMMIT);
     }
     struct record_iter it;
@@ -550,6 +556,7 @@ static bool load_pieces(struct coordinator *c)
 {
     const struct log_read *r = &c->read;
     if (r->bytes == 0) { /* nothing is left below the end: what was there has been compacted */
+        SOMETIMES("a coordinator finds the end of its log compacted");
         c->load_at = c->load_end;
         return true;
     }
@@ -663,6 +670,7 @@ static void coordinators_topic_gone(struct data_core *core, const struct topic_i
             if (c->state.now != COORDINATOR_GONE)
                 coordinator_close(c);
         } else if (c->state.now == COORDINATOR_ACTIVE) {
+            SOMETIMES("coordinators hear of a deleted topic");
             c->kind->topic_deleted(c, name);
             coordinator_drain(c);
         }

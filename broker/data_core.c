@@ -23,6 +23,7 @@
 #include "broker/node.h"
 #include "broker/stat.h"
 #include "broker/step.h"
+#include "core/lab.h"
 
 #define METADATA_FOLDER "__cluster_metadata-0"
 
@@ -394,6 +395,7 @@ static void data_core_accepted(struct op *op)
         io_socket_close(c->io, op->result);
     if (at->accept.more || !at->open)
         return;
+    SOMETIMES("accepting rests");
     trace_line(&c->trace, TRACE_NET, TRACE_WARN, "accepting rests for %llu ms: %s",
                (unsigned long long)(ACCEPT_REST_NS / NS_PER_MS), strerror(-op->result));
     timer_arm(&c->wheel, &at->rest, io_now_ns(c->io) + ACCEPT_REST_NS);

@@ -25,6 +25,13 @@ struct lab_mark {
         at_->hits++;                                                                               \
     } while (0)
 
+/* Counts that it was here while this held. */
+#define SOMETIMES_IF(condition, text)                                                              \
+    do {                                                                                           \
+        if (condition)                                                                             \
+            SOMETIMES(text);                                                                       \
+    } while (0)
+
 /* Defect `number` is to show: tests/sim/bench.py lists them. */
 #define DEFECT(number) (*lab_defect() == (number))
 uint32_t *lab_defect(void);
@@ -33,8 +40,9 @@ uint32_t *lab_defect(void);
 struct lab_mark *const *lab_marks(uint32_t *count);
 
 #else
-#define SOMETIMES(text) ((void)0)
-#define DEFECT(number)  false
+#define SOMETIMES(text)               ((void)0)
+#define SOMETIMES_IF(condition, text) ((void)sizeof(condition)) /* which is not evaluated */
+#define DEFECT(number)                false
 #endif
 
 #endif

@@ -147,12 +147,13 @@ uint32_t mail_drain(struct mail *m, uint32_t budget,
 /* Moves what fits from the outbox into the ring. Returns whether the outbox is empty. */
 static bool mail_refill(struct mail *m, uint32_t to, struct ring *r)
 {
-    SOMETIMES("letters wait for room in a ring");
     struct list *outbox = &m->outbox[to];
+    SOMETIMES_IF(!list_empty(outbox), "letters wait for room in a ring");
     for (struct list *l; (l = list_first(outbox)) != NULL; m->outbox_count--) {
         struct msg *msg = container_of(l, struct msg, link);
         list_remove(l); /* before the push: after publishing, the link is the receiver's */
         if (!ring_push(r, msg)) {
+            SOMETIMES("a ring is full still");
             list_push_front(outbox, l);
             return false;
         }

@@ -107,6 +107,7 @@ static void item_init(struct fetch *p, struct fetch_item *item)
         p->flow->api_version >= 13
             ? image_topic_by_id(&core->image, item->asked_id)
             : image_topic_by_name(&core->image, item->name.data, (uint32_t)item->name.size);
+    SOMETIMES_IF(topic == NULL, "a topic that is not there is fetched");
     if (topic == NULL)
         item->error =
             p->flow->api_version >= 13 ? KE_UNKNOWN_TOPIC_ID : KE_UNKNOWN_TOPIC_OR_PARTITION;
@@ -334,6 +335,7 @@ static bool item_diverges(const struct log *l, struct fetch_item *item)
     }
     if (epoch >= item->last_fetched_epoch && end >= item->fetch_offset)
         return false;
+    SOMETIMES("the history of a reader diverges");
     item->diverging_epoch = epoch;
     item->diverging_end = end;
     return true;
@@ -344,6 +346,7 @@ static enum kafka_error item_check_epoch(const struct log *l, const struct fetch
     int32_t current = log_leader_epoch(l);
     if (item->current_leader_epoch < 0 || item->current_leader_epoch == current)
         return KE_NONE;
+    SOMETIMES_IF(item->current_leader_epoch < current, "the epoch of a reader is old");
     return item->current_leader_epoch < current ? KE_FENCED_LEADER_EPOCH : KE_UNKNOWN_LEADER_EPOCH;
 }
 
@@ -364,6 +367,7 @@ static void item_read(struct data_core *core, struct fetch_leg *leg, struct fetc
     if (room <= 0 && !first)
         return;
     item->read = pool_acquire(&core->reads);
+    SOMETIMES_IF(item->read == NULL, "as many partitions are being read as may be");
     if (item->read == NULL)
         return; /* nothing this time; the client asks again */
     item->read->item = item;
@@ -470,6 +474,7 @@ void fetch_watch_arrived(struct data_core *core, struct msg *msg)
     leg_free_reads(core, leg);
     for (struct fetch_item *item = leg->items; item != NULL; item = item->next) {
         struct log *l = log_find(core->logs, item->topic_id, item->partition);
+        SOMETIMES_IF(l == NULL, "a partition that is to be watched is gone");
         if (l == NULL)
             continue; /* the next read says so */
         item->watch.offset = item_readable_end(leg, item);
@@ -484,6 +489,7 @@ void fetch_watch_arrived(struct data_core *core, struct msg *msg)
 void fetch_recall_arrived(struct data_core *core, struct msg *msg)
 {
     struct fetch_leg *leg = container_of(msg, struct fetch_leg, recall);
+    SOMETIMES_IF(list_empty(&leg->parked), "a fetch is recalled that is on its way home");
     if (!list_empty(&leg->parked))
         leg_unpark(leg);
     msg->kind = MSG_RECALL_HOME;
@@ -493,6 +499,7 @@ void fetch_recall_arrived(struct data_core *core, struct msg *msg)
 /* The core stops: nobody waits any more. */
 void fetch_unpark_all(struct data_core *core)
 {
+    SOMETIMES_IF(!list_empty(&core->parked), "a fetch waits while the core stops");
     LIST_EACH(l, &core->parked)
     leg_unpark(container_of(l, struct fetch_leg, parked));
 }
@@ -501,11 +508,11 @@ void fetch_unpark_all(struct data_core *core)
 
 static void fetch_recall(struct fetch *p)
 {
-    SOMETIMES("a fetch is recalled");
     for (uint16_t i = 0; i < p->cores_count; i++) {
         struct fetch_leg *leg = &p->legs[i];
         if (!leg->used || !leg->away || leg->recalled)
             continue;
+        SOMETIMES("a fetch is recalled");
         leg->recalled = true;
         leg->recall.kind = MSG_RECALL;
         p->away++;
@@ -515,8 +522,8 @@ static void fetch_recall(struct fetch *p)
 
 static void fetch_expired(struct timer *t)
 {
-    SOMETIMES("a fetch expires");
     struct fetch *p = container_of(t, struct fetch, timer);
+    SOMETIMES_IF(p->stage == FETCH_WATCHING, "a fetch expires");
     p->expired = true;
     if (p->stage == FETCH_WATCHING)
         fetch_recall(p);
@@ -543,6 +550,8 @@ static uint64_t fetch_take(struct fetch *p, bool *ends)
         if (item->read == NULL || item->error != KE_NONE)
             continue;
         uint32_t bytes = item->read->log.bytes;
+        SOMETIMES_IF(total > 0 && (int64_t)bytes > left,
+                     "what was read does not fit in the answer");
         if (total > 0 && (int64_t)bytes > left)
             continue;
         item->taken = bytes;
@@ -594,6 +603,7 @@ void fetch_leg_home(struct data_core *core, struct msg *msg)
     struct fetch_leg *leg = container_of(msg, struct fetch_leg, msg);
     assert(leg->fetch->flow->core == core && leg->away);
     leg->away = false;
+    SOMETIMES_IF(leg->scarce, "a fetch finds memory scarce");
     if (leg->scarce)
         conns_scarce(&core->conns);
     fetch_came_home(leg->fetch);
@@ -717,6 +727,7 @@ static int32_t fetch_remember(struct fetch *p)
     struct fetch_sessions *sessions = p->flow->core->sessions;
     struct fetch_session *s =
         fetch_session_create(sessions, p->flow->api_version >= 13, p->items_count);
+    SOMETIMES_IF(s == NULL, "there is no room for a fetch session");
     if (s == NULL)
         return 0;
     uint32_t i = 0;

@@ -150,6 +150,7 @@ static bool session_update(struct fetch_sessions *s, struct fetch_session *sessi
         for (int32_t j = 0; j < t->partitions_count; j++) {
             struct fetch_partition *p =
                 session_find(session, t->topic_id, t->topic, t->partitions[j]);
+            SOMETIMES_IF(p != NULL, "a fetch session forgets a partition");
             if (p != NULL)
                 partition_free(s, session, p);
         }
@@ -172,16 +173,22 @@ enum kafka_error fetch_context_begin(struct fetch_sessions *s, struct fetch_cont
         c->kind = r->session_epoch == 0 ? FETCH_FULL : FETCH_SESSIONLESS;
         return KE_NONE;
     }
+    SOMETIMES_IF(session == NULL, "a fetch session is not known");
+    SOMETIMES_IF(session != NULL && session->busy, "a fetch session is in use");
     if (session == NULL || session->busy)
         return KE_FETCH_SESSION_ID_NOT_FOUND;
+    SOMETIMES_IF(session->epoch != r->session_epoch, "the epoch of a fetch session is wrong");
     if (session->epoch != r->session_epoch)
         return KE_INVALID_FETCH_SESSION_EPOCH;
+    SOMETIMES_IF(session->uses_ids != (version >= 13),
+                 "a fetch session knows ids, the request names");
     if (session->uses_ids != (version >= 13))
         return KE_FETCH_SESSION_TOPIC_ID_ERROR;
     if (!session_update(s, session, r)) {
         fetch_session_remove(s, session);
         return KE_FETCH_SESSION_ID_NOT_FOUND;
     }
+    SOMETIMES_IF(list_empty(&session->partitions), "a fetch session has no partition left");
     if (list_empty(&session->partitions)) {
         fetch_session_remove(s, session);
         return KE_NONE; /* sessionless, and it asks for nothing */
@@ -202,6 +209,7 @@ void fetch_context_end(struct fetch_sessions *s, struct fetch_context *c)
     if (session == NULL)
         return;
     session->busy = false;
+    SOMETIMES_IF(session->dead, "a fetch session ends while it is in use");
     if (session->dead)
         session_free(s, session);
     c->session = NULL;
@@ -211,7 +219,6 @@ void fetch_context_end(struct fetch_sessions *s, struct fetch_context *c)
  * than the newcomer (FetchSessionCache.tryEvict, without its privileged followers). */
 static bool sessions_make_room(struct fetch_sessions *s, uint32_t partitions_count)
 {
-    SOMETIMES("a fetch session makes room");
     if (s->by_id.count < s->slots)
         return true;
     struct list *oldest = list_first(&s->used);
@@ -232,6 +239,7 @@ static bool sessions_make_room(struct fetch_sessions *s, uint32_t partitions_cou
     }
     if (victim == NULL)
         return false;
+    SOMETIMES("a fetch session makes room");
     s->evicted++;
     fetch_session_remove(s, victim);
     return true;
@@ -295,6 +303,7 @@ bool fetch_partition_tells(struct fetch_session *session, struct fetch_partition
         tells = true;
     if (a->error_code != KE_NONE) {
         tells = true;
+        SOMETIMES("a fetch session tells of an error");
         p->high_watermark = -1; /* so that the partition is sent again once it is well */
     }
     if (records_size > 0) {

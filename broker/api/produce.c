@@ -273,6 +273,7 @@ static bool produce_txn_make(struct produce *p)
 /* More than one producer in one request: as a whole it is none's. */
 static void produce_refuse_mixed(struct produce *p)
 {
+    SOMETIMES("one request is of several producers");
     for (int32_t i = 0; i < p->response.responses_count; i++) {
         struct produce_response_topic_produce_response *t = &p->response.responses[i];
         for (int32_t j = 0; j < t->partition_responses_count; j++)
@@ -348,8 +349,10 @@ static bool leg_admit(struct data_core *core, struct produce_leg *leg)
 {
     assert(leg->pending > 0);
     while (leg->next != NULL) {
-        if (!log_core_has_room(core->logs))
+        if (!log_core_has_room(core->logs)) {
+            SOMETIMES("a produce waits for room in the log");
             return false;
+        }
         struct produce_part *part = leg->next;
         struct log *l = log_find(core->logs, part->topic_id, part->partition);
         leg->next = part->next;
@@ -359,6 +362,7 @@ static bool leg_admit(struct data_core *core, struct produce_leg *leg)
             continue;
         part->append.done = part_done;
         if (l == NULL) { /* deleted since home looked */
+            SOMETIMES("a topic is deleted while a produce is on its way");
             part->append.error = KE_UNKNOWN_TOPIC_OR_PARTITION;
             part->append.base_offset = -1;
             continue;
@@ -467,6 +471,7 @@ void produce_leg_arrived(struct data_core *core, struct msg *msg)
     bool asked = leg->asked;
     leg->owner = core;
     if (h != NULL && !asked) {
+        SOMETIMES("a batch waits behind one that is being verified");
         list_push_back(&h->legs, &leg->waiter);
         return;
     }
@@ -564,6 +569,7 @@ static void txn_judge(struct produce *p, struct produce_part *part, enum kafka_e
     enum kafka_error error = txn_error(p, said);
     if (error == KE_NONE)
         return;
+    SOMETIMES("a partition is refused by the coordinator of the transaction");
     part->refused = true;
     part->unknown = said == KE_INVALID_PRODUCER_ID_MAPPING || said == KE_PRODUCER_FENCED;
     part_refuse(part->out, error, txn_message(error));

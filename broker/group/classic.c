@@ -133,6 +133,7 @@ static void join_add(struct group *g, struct group_call *call, struct wire_strin
         return;
     }
     struct group_pending *p = pending_find(g, id);
+    SOMETIMES_IF(p != NULL, "a member comes with the id it was given");
     if (p != NULL)
         pending_remove(p);
     m->is_new = true;
@@ -193,8 +194,10 @@ static void join_replace_static(struct group_member *old, struct group_call *cal
     }
     (void)member_end_join(old);
     (void)member_end_sync(old);
+    SOMETIMES_IF(join != NULL, "a static member is replaced while it joins");
     if (join != NULL) /* whoever waits under the old id is fenced at once */
         join_refuse(g->shard, join, call_string(join, old_id), KE_FENCED_INSTANCE_ID);
+    SOMETIMES_IF(sync != NULL, "a static member is replaced while it syncs");
     if (sync != NULL)
         call_refused(g->shard, sync, KE_FENCED_INSTANCE_ID);
     int32_t session_timeout_ms = old->session_timeout_ms;
@@ -275,6 +278,8 @@ static void join_again(struct group *g, struct group_call *call)
         return;
     }
     enum kafka_error error = member_check(g, r->member_id, r->group_instance_id);
+    SOMETIMES_IF(error == KE_UNKNOWN_MEMBER_ID, "a member joins that is not known any more");
+    SOMETIMES_IF(error == KE_FENCED_INSTANCE_ID, "a static member was replaced and joins");
     if (error == KE_NONE && group_is(g, GROUP_EMPTY))
         error = KE_UNKNOWN_MEMBER_ID;
     if (error != KE_NONE) {
@@ -283,6 +288,7 @@ static void join_again(struct group *g, struct group_call *call)
     }
     struct group_member *m = member_find(g, r->member_id);
     bool same = protocols_same(&m->protocols, r);
+    SOMETIMES_IF(group_is(g, GROUP_COMPLETING) && same, "the answer to a join was lost");
     if (group_is(g, GROUP_COMPLETING) && same)
         join_tell(m, call, true, false); /* it did not get the answer */
     else if (group_is(g, GROUP_STABLE) && same && g->leader != m)
@@ -366,10 +372,12 @@ static enum kafka_error sync_check(const struct group *g, const struct sync_grou
     enum kafka_error error = member_check(g, r->member_id, r->group_instance_id);
     if (error != KE_NONE)
         return error;
+    SOMETIMES_IF(r->generation_id != g->generation, "a sync is of an old generation");
     if (r->generation_id != g->generation)
         return KE_ILLEGAL_GENERATION;
     if (differs(r->protocol_type, g->protocol_type) || differs(r->protocol_name, g->protocol_name))
         return KE_INCONSISTENT_GROUP_PROTOCOL;
+    SOMETIMES_IF(group_is(g, GROUP_PREPARING), "a sync comes while its group calls together");
     return group_is(g, GROUP_PREPARING) ? KE_REBALANCE_IN_PROGRESS : KE_NONE;
 }
 
@@ -449,11 +457,13 @@ void classic_sync(struct group_shard *s, struct group_call *call)
     struct group_member *m = member_find(g, r->member_id);
     rebalance_synced(m);
     if (group_is(g, GROUP_STABLE)) {
+        SOMETIMES("an assignment is told again");
         sync_tell(m, call);
         return;
     }
     assert(group_is(g, GROUP_COMPLETING));
     struct group_call *before = member_end_sync(m);
+    SOMETIMES_IF(before != NULL, "a sync is asked again on another connection");
     if (before != NULL) /* asked again on another connection */
         call_refused(s, before, KE_UNKNOWN_MEMBER_ID);
     m->awaiting_sync = true;
@@ -468,6 +478,8 @@ void classic_sync(struct group_shard *s, struct group_call *call)
 static enum kafka_error heartbeat_check(const struct group *g, const struct heartbeat_request *r)
 {
     enum kafka_error error = member_check(g, r->member_id, r->group_instance_id);
+    SOMETIMES_IF(error == KE_NONE && r->generation_id != g->generation,
+                 "a heartbeat is of an old generation");
     if (error == KE_NONE && r->generation_id != g->generation)
         error = KE_ILLEGAL_GENERATION;
     return error;
@@ -490,6 +502,7 @@ void classic_heartbeat(struct group_shard *s, struct group_call *call)
     struct heartbeat_response *out = call->response;
     heartbeat_response_init(out);
     member_beat(m, m->session_timeout_ms);
+    SOMETIMES_IF(group_is(g, GROUP_PREPARING), "a heartbeat is told to join again");
     if (group_is(g, GROUP_PREPARING)) /* not in COMPLETING: it has joined, and waits */
         out->error_code = KE_REBALANCE_IN_PROGRESS;
     call_answered(s, call);
@@ -509,6 +522,7 @@ static enum kafka_error leave_one(struct group *g,
     }
     struct group_pending *p = pending_find(g, q->member_id);
     if (p != NULL) {
+        SOMETIMES("a member leaves before it has joined");
         pending_remove(p);
         return KE_NONE;
     }
@@ -549,6 +563,8 @@ void classic_leave(struct group_shard *s, struct group_call *call)
         any |= error == KE_NONE;
     }
     out->members_count = (int32_t)count;
+    SOMETIMES_IF(any && group_is(g, GROUP_PREPARING),
+                 "a member leaves while its group calls together");
     if (any && (group_is(g, GROUP_STABLE) || group_is(g, GROUP_COMPLETING)))
         rebalance_or_complete(g);
     else if (any)

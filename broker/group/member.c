@@ -11,6 +11,7 @@
  * Failure modes: no memory: nothing has changed, the caller refuses the join. */
 #include "broker/group/consumer_priv.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/record_consumer_protocol.h"
 
 /* Protocols that all members of a group support; clients have one to three. */
@@ -291,13 +292,16 @@ void member_remove(struct group_member *m)
 {
     struct group *g = m->group;
     struct group_call *join = member_end_join(m), *sync = member_end_sync(m);
+    SOMETIMES_IF(join != NULL, "a member is removed while it joins");
     if (join != NULL) {
         call_refused(g->shard, join, KE_UNKNOWN_MEMBER_ID);
         ((struct join_group_response *)join->response)->member_id = wire_string_of("");
     }
+    SOMETIMES_IF(sync != NULL, "a member is removed while it syncs");
     if (sync != NULL)
         call_refused(g->shard, sync, KE_UNKNOWN_MEMBER_ID);
     member_unlink(m);
+    SOMETIMES_IF(g->leader == m, "the leader of a group is gone");
     if (g->leader == m) {
         struct list *first = list_first(&g->members);
         g->leader = first != NULL ? container_of(first, struct group_member, link) : NULL;
@@ -331,6 +335,7 @@ void member_await_join(struct group_member *m, struct group_call *call)
 {
     assert(call->kind == GROUP_JOIN && call->member == NULL);
     struct group_call *before = member_end_join(m);
+    SOMETIMES_IF(before != NULL, "a join is asked again on another connection");
     if (before != NULL) /* asked again on another connection: the first asker is answered too */
         call_refused(m->group->shard, before, KE_UNKNOWN_MEMBER_ID);
     m->awaiting_join = true;

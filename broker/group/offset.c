@@ -314,6 +314,7 @@ static struct group *commit_group(struct group_shard *s, const struct group_call
         return g;
     }
     if (r->generation_id_or_member_epoch >= 0) {
+        SOMETIMES("a commit is for a group that is not there");
         *error = call->version >= 9 ? KE_GROUP_ID_NOT_FOUND : KE_ILLEGAL_GENERATION;
         return NULL;
     }
@@ -401,6 +402,7 @@ static bool fetch_topic(struct group_shard *s, const struct group *g, struct gro
             fetch_tell(call, o, p);
         if (call->require_stable && !DEFECT(10) &&
             transaction_holds(s, q->group_id, asked->name, p->partition_index)) {
+            SOMETIMES("offsets are asked for that an open transaction will change");
             fetch_none(p, p->partition_index);
             p->error_code = KE_UNSTABLE_OFFSET_COMMIT;
         }
@@ -554,6 +556,7 @@ void offsets_topic_deleted(struct group *g, struct wire_string topic, int32_t fi
     struct group_topic *t = topic_find(g, topic);
     if (t == NULL)
         return;
+    SOMETIMES("the offsets of a deleted topic go");
     for (uint32_t i = t->offsets_count; i-- > offset_index(t, first_partition);)
         g->shard->records_lost += !offset_expel(g, t, &t->offsets[i]);
     if (t->offsets_count == 0)

@@ -133,6 +133,7 @@ void rebalance_prepare(struct group *g)
     group_move(g, GROUP_PREPARING);
     if (g->initial) {
         int32_t delay_ms = g->shard->config->group_initial_rebalance_delay_ms;
+        SOMETIMES_IF(delay_ms > 0, "an empty group waits for its first members");
         g->join_delay_ms = delay_ms;
         g->join_remaining_ms = MAX(group_rebalance_timeout(g) - delay_ms, 0);
         rebalance_arm(g, &g->join, delay_ms);
@@ -170,25 +171,28 @@ void rebalance_member_gone(struct group *g)
 
 static void rebalance_leave_behind(struct group *g)
 {
-    SOMETIMES("members are left behind");
     LIST_EACH(l, &g->members)
     {
         struct group_member *m = container_of(l, struct group_member, link);
-        if (!m->awaiting_join && m->instance_id.size < 0)
-            member_remove(m);
+        SOMETIMES_IF(!m->awaiting_join && m->instance_id.size >= 0,
+                     "a static member is away while its group calls together");
+        if (m->awaiting_join || m->instance_id.size >= 0)
+            continue;
+        SOMETIMES("members are left behind");
+        member_remove(m);
     }
 }
 
 /* The leader must be somebody who has joined. false: nobody has. */
 static bool rebalance_elect(struct group *g)
 {
-    SOMETIMES("a leader is elected");
     if (g->leader == NULL || g->leader->awaiting_join)
         return g->leader != NULL;
     LIST_EACH(l, &g->members)
     {
         struct group_member *m = container_of(l, struct group_member, link);
         if (m->awaiting_join) {
+            SOMETIMES("a leader is elected because the one before is away");
             g->leader = m;
             return true;
         }
@@ -249,11 +253,13 @@ void rebalance_complete(struct group *g)
     if (!rebalance_elect(g) && g->members_count > 0) {
         /* Only static members that are away: wait for them, or for the end of their sessions. */
         g->initial = false;
+        SOMETIMES("only members that are away are in a group");
         rebalance_arm(g, &g->join, group_rebalance_timeout(g));
         return;
     }
     rebalance_next_generation(g);
     if (g->members_count == 0) {
+        SOMETIMES("a group has become empty");
         g->shard->records_lost += record_group(g) != KE_NONE;
         return;
     }
@@ -279,6 +285,7 @@ static void rebalance_join_fired(struct timer *t)
     assert(group_is(g, GROUP_PREPARING));
     if (g->initial && g->member_added && g->join_remaining_ms != 0) {
         int32_t before_ms = g->join_delay_ms;
+        SOMETIMES("a new group waits longer, for more came");
         g->member_added = false;
         g->join_delay_ms =
             MIN(g->shard->config->group_initial_rebalance_delay_ms, g->join_remaining_ms);
@@ -293,7 +300,6 @@ static void rebalance_join_fired(struct timer *t)
 
 static void rebalance_sync_fired(struct timer *t)
 {
-    SOMETIMES("a sync times out");
     struct group *g = container_of(t, struct group, sync);
     struct group_shard *s = g->shard;
     assert(group_is(g, GROUP_COMPLETING) || group_is(g, GROUP_STABLE));
@@ -302,9 +308,11 @@ static void rebalance_sync_fired(struct timer *t)
     LIST_EACH(l, &g->members)
     {
         struct group_member *m = container_of(l, struct group_member, link);
+        SOMETIMES_IF(!m->pending_sync, "a member has synced, others have not");
         if (m->pending_sync)
             member_remove(m);
     }
+    SOMETIMES("a sync times out");
     rebalance_prepare(g);
     s->changed(s);
 }

@@ -49,6 +49,7 @@ static bool append_admit(struct log *l, struct log_append *a)
     a->log_start_offset = l->start_offset;
     if (l->state.now != LOG_OPEN || l->core->phase.now != PHASE_SERVING)
         return refused(a, KE_KAFKA_STORAGE_ERROR, "The log is offline.");
+    SOMETIMES_IF(l->dir->state.now != DIR_OK, "an append to a full directory is refused");
     if (l->dir->state.now != DIR_OK)
         return refused(a, KE_KAFKA_STORAGE_ERROR, "The log directory has no space left.");
     if (l->internal && a->origin == LOG_ORIGIN_CLIENT && !a->admin_client)
@@ -135,6 +136,7 @@ static bool append_check_own(struct log_append *a, uint8_t *to, struct batch_ver
 static uint8_t *append_take(struct log *l, struct log_append *a, struct batch_verdict *v)
 {
     uint8_t *to = append_reserve(l, a->records_size);
+    SOMETIMES_IF(to == NULL, "an append is refused for want of memory");
     if (to == NULL) {
         (void)refused(a, KE_KAFKA_STORAGE_ERROR, "No memory for appends.");
         return NULL;
@@ -145,6 +147,7 @@ static uint8_t *append_take(struct log *l, struct log_append *a, struct batch_ve
         struct batch_rules rules = append_rules(l, a);
         (void)batch_validate(l->core->config.compress, &rules, a->records, a->records_size, to, v);
     }
+    SOMETIMES_IF(v->error != KE_NONE, "a batch is refused for its bytes");
     if (v->error != KE_NONE) {
         a->record_errors_count = v->record_errors_count;
         memcpy(a->record_errors, v->record_errors, sizeof(a->record_errors));
@@ -155,6 +158,7 @@ static uint8_t *append_take(struct log *l, struct log_append *a, struct batch_ve
     }
     if (v->batch == to)
         return to;
+    SOMETIMES("a batch is packed anew");
     if (v->header.size > wal_payload_max(&l->dir->wal)) {
         (void)refused(a, KE_MESSAGE_TOO_LARGE, "The record set is larger than a log can take.");
         return NULL;
@@ -176,8 +180,10 @@ static void append_await(struct log *l, struct log_append *a)
     a->error = KE_NONE;
     list_init(&a->link);
     if (a->wait_offset <= l->durable_end) { /* a duplicate of old */
+        SOMETIMES("a duplicate of old is acknowledged at once");
         list_push_back(&l->core->completed, &a->link);
     } else if (l->cached) {
+        SOMETIMES("an append waits for a page-cache write");
         list_push_back(&l->appends, &a->link);
     } else {
         struct wal_group *g = wal_last_group(&l->dir->wal);
@@ -274,6 +280,8 @@ bool log_append(struct log *l, struct log_append *a)
     if (batch == NULL)
         return false;
     v.header.base_offset = l->end_offset;
+    SOMETIMES_IF(v.header.size > (uint32_t)log_config(l)->segment_bytes,
+                 "a batch is larger than a segment");
     if (v.header.size > (uint32_t)log_config(l)->segment_bytes)
         return refused(a, KE_RECORD_LIST_TOO_LARGE, "The record set is larger than a segment.");
     struct producer_change change;
@@ -281,6 +289,8 @@ bool log_append(struct log *l, struct log_append *a)
     if (known == PRODUCER_REFUSED)
         return refused(a, change.error, change.message);
     if (known == PRODUCER_DUPLICATE) {
+        SOMETIMES_IF(change.last_offset >= l->durable_end,
+                     "a duplicate comes while the first one is under way");
         a->base_offset = change.base_offset;
         a->last_offset = change.last_offset;
         a->append_time_ms = log_config(l)->log_append_time ? change.timestamp : NO_TIMESTAMP;

@@ -235,6 +235,7 @@ void chunks_shrink(struct log_core *c, uint64_t now_ns)
             break;
         if (!k->evictable)
             continue;
+        SOMETIMES("a chunk is idle");
         chunk_evict(c, k);
         evicted_max--;
     }

@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "broker/log/producer.h"
+#include "core/lab.h"
 #include "proto/record.h"
 
 #define RECORD_HEAD_MAX (VARINT_SIZE_MAX + 1 + VARLONG_SIZE_MAX + VARINT_SIZE_MAX)
@@ -89,6 +90,7 @@ static enum retention batch_retention(const struct clean_rules *rules, const str
         bool last = last_data != NO_OFFSET
                         ? batch_last_offset(h) == last_data
                         : batch_has(h, BATCH_CONTROL) && h->producer_epoch == epoch;
+        SOMETIMES_IF(last, "the last batch of a producer is kept without records");
         if (last)
             return RETAIN_HEADER;
     }
@@ -109,6 +111,8 @@ static bool record_stays(const struct clean_rules *rules, const struct batch_hea
     }
     if (offset < offset_map_get(rules->map, r->key.data, r->key.size))
         return false;
+    SOMETIMES_IF(r->value.data == NULL && horizon_passed(h, rules->now_ms),
+                 "a deletion is old enough to go");
     return r->value.data != NULL || !horizon_passed(h, rules->now_ms);
 }
 

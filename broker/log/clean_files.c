@@ -247,6 +247,7 @@ int cleaned_swap(struct cleaned *c, uint32_t first, uint32_t count)
         error = cleaned_rename(c, ".swap", "");
     if (error != 0)
         return error;
+    SOMETIMES_IF(s->aborted > 0, "a compacted segment keeps aborted transactions");
     if (s->aborted == 0) { /* the empty one took an old one's place: now nothing is needed there */
         char path[PATH_ROOM];
         path_cleaned(path, l, s->base, FILE_TXN, "");

@@ -220,6 +220,7 @@ static void cleaner_choose(struct cleaner *k)
     struct log *l = k->best_ratio < 0 ? NULL : log_find(c, k->best.topic_id, k->best.partition);
     bool begun = l != NULL && cleaner_may(l) && clean_range_find(l, &k->range) &&
                  range_settled(l, &k->range) && cleaner_begin(k, l);
+    SOMETIMES_IF(begun, "a compaction begins");
     if (begun)
         cleaner_run(k);
     else
@@ -329,8 +330,10 @@ static void cleaner_report(const struct cleaner *k)
 static void cleaner_judge_error(struct cleaner *k)
 {
     struct log *l = k->log;
+    SOMETIMES_IF(k->error == -ECANCELED, "a compaction is stopped");
     if (k->error == 0 || l->state.now != LOG_OPEN || k->error == -ECANCELED)
         return;
+    SOMETIMES_IF(k->error == -ENOSPC, "a compaction finds no space");
     if (k->error == -ENOSPC || k->error == -EDQUOT) {
         dir_full(l->dir);
     } else if (k->error == -EILSEQ || k->error == -EFBIG) {
@@ -403,6 +406,7 @@ static int cleaner_read(struct cleaner *k)
     if (k->piece_want > left)
         return -EILSEQ;
     if (want > k->piece_room) {
+        SOMETIMES("a batch is larger than what the cleaner reads at once");
         uint8_t *grown = mem_realloc(k->core->mem, k->piece, k->piece_room, want);
         if (grown == NULL)
             return -ENOMEM;
@@ -482,6 +486,7 @@ static int map_batch(struct cleaner *k, const uint8_t *batch, const struct batch
 {
     struct aborted_txn unused;
     int result = 0;
+    SOMETIMES_IF(batch_has(h, BATCH_CONTROL), "a marker is compacted");
     if (batch_has(h, BATCH_CONTROL))
         (void)clean_txn_control(&k->txn, h, batch, &unused);
     else if (!clean_txn_data(&k->txn, h) && batch_last_offset(h) >= k->from)
@@ -569,6 +574,7 @@ static int group_begin(struct cleaner *k)
 /* The table is made: from the first segment on. */
 static int map_end(struct cleaner *k)
 {
+    SOMETIMES_IF(k->map_full, "a compaction ends where its table is full");
     if (!k->map_full)
         offset_map_reached(&k->map, k->range.end - 1);
     if (k->map.latest < k->from)
@@ -624,6 +630,7 @@ static int group_swap(struct cleaner *k)
         return 1;
     }
     int error = cleaned_swap(&k->cleaned, k->group_first, k->group_end - k->group_first);
+    SOMETIMES_IF(k->group_end - k->group_first > 1, "several segments become one");
     if (error != 0)
         return error;
     k->group_first++;

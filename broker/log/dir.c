@@ -241,6 +241,7 @@ int dir_sync_folder(struct log_dir *d, const char *folder, bool with_metadata)
     int error = 0;
     if (DEFECT(6))
         return 0;
+    SOMETIMES_IF(with_metadata, "a folder that is new is made durable");
     if (with_metadata) {
         path_in_folder(path, d->path, folder, METADATA_NAME);
         int fd = io_open(c->io, path, IO_READ | IO_WRITE);
@@ -314,10 +315,12 @@ int dir_claim_folder(struct log_dir *d, const char *name, struct uuid id, bool *
     if (error != 0 && error != -ENOENT && error != -EILSEQ)
         return error;
     bool has_segments = error != -ENOENT;
+    SOMETIMES_IF(error != 0, "a folder has lost its id");
     char path[PATH_ROOM];
     path_in_dir(path, d->path, name);
     error = has_segments ? 0 : io_list(c->io, path, segment_with_data, &has_segments);
     if (error == 0 && has_segments) {
+        SOMETIMES("a folder of another topic of that name is moved aside");
         trace_line(c->trace, TRACE_LOG, TRACE_WARN,
                    "%s/%s does not belong to its topic's id: it is moved aside", d->path, name);
         error = dir_move_aside(d, name, "stray", NULL);

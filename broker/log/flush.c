@@ -127,6 +127,8 @@ int segment_seal(struct log *l, struct segment *s)
 {
     struct index_cursor *k = &s->behind;
     uint8_t entry[TIME_ENTRY_SIZE];
+    SOMETIMES_IF(!s->sealed && s->created && k->max_timestamp > k->last_time,
+                 "a segment's last time is written when it is complete");
     if (s->sealed || !s->created || k->max_timestamp <= k->last_time) {
         s->sealed = s->created;
         return 0;
@@ -178,6 +180,7 @@ int segment_create(struct log *l, struct segment *s)
     l->folder_dirty = true;
     if (s->snapshot == NULL)
         return 0;
+    SOMETIMES("a segment begins with a snapshot of its producers");
     /* One that is on the device already says the same, and stays: written anew it could be torn. */
     bool there = s->base == l->snapshot_offset;
     error = there ? 0 : snapshot_write(l, s->base, s->snapshot, s->snapshot_size);
@@ -346,6 +349,7 @@ static void flush_acknowledge(struct log *l, int64_t end)
         struct log_append *a = container_of(at, struct log_append, link);
         if (a->wait_offset > l->durable_end)
             break;
+        SOMETIMES("a cached append is acknowledged");
         list_remove(&a->link);
         a->error = KE_NONE;
         list_push_back(&l->core->completed, &a->link);
@@ -511,6 +515,7 @@ static void snapshot_replaced(struct log *l, int64_t offset)
     if (old != NO_OFFSET && old != offset && l->segments[segment_find(l, old)]->base != old) {
         char path[PATH_ROOM];
         path_segment(path, l->dir->path, l->folder, old, ".snapshot");
+        SOMETIMES("an old snapshot of producers goes");
         retention_doom(l->core, l->dir->index, path, false, 0); /* one too many does no harm */
     }
 }
@@ -561,6 +566,7 @@ static void flush_end_letting_go(struct flush *f, bool settled)
         wal_unhold(&l->dir->wal, serial);
         return;
     }
+    SOMETIMES("what was not settled is held again");
     if (l->settle_serial != 0) { /* back to the older of the two */
         wal_unhold(&l->dir->wal, l->settle_serial);
         list_remove(&l->settle_link);
@@ -574,6 +580,7 @@ static bool flush_start(struct log *l, bool settle)
     struct log_core *c = l->core;
     assert(l->flush == NULL && l->state.now == LOG_OPEN);
     struct flush *f = pool_acquire(&c->flushes);
+    SOMETIMES_IF(f == NULL, "as many flushes are under way as may be");
     if (f == NULL)
         return false;
     memset(f, 0, offsetof(struct flush, index_bytes));
@@ -727,6 +734,7 @@ static void flush_settle(struct log_core *c)
         LIST_EACH(at, &w->unsettled)
         {
             struct log *l = container_of(at, struct log, settle_link);
+            SOMETIMES("a log is flushed so that the WAL can go on");
             if (l->settle_serial > serial || looks-- == 0)
                 break;
             if (log_can_flush(l) && !flush_start(l, true))
@@ -741,6 +749,7 @@ static void flush_for_room(struct log_core *c)
     uint32_t looks = 2 * FLUSH_OPS_MAX;
     if (2 * (uint64_t)chunks_room(c) >= c->config.cache_bytes / CHUNK_BYTES)
         return;
+    SOMETIMES("memory is scarce, and the oldest is flushed");
     LIST_EACH(at, &c->dirty)
     {
         struct log *l = container_of(at, struct log, dirty_link);
@@ -846,8 +855,10 @@ void flush_everything(struct log_core *c)
         struct log_dir *d = &c->dirs[i];
         if (d->wal.state.now != WAL_STALLED)
             continue;
+        SOMETIMES_IF(d->state.now != DIR_FULL, "an orderly stop waits for a stalled WAL");
         if (d->state.now != DIR_FULL)
             return;
+        SOMETIMES("an orderly stop finds no space");
         dir_fail(d, -ENOSPC, "stopping in order"); /* no waiting for room: the next start does */
     }
     flush_stop_end(c);

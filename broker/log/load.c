@@ -318,6 +318,7 @@ static int active_load(struct log *l)
 static int log_load_found(struct log *l, struct folder_listing *f)
 {
     int error = folder_list(f);
+    SOMETIMES_IF(error == 0 && f->interrupted, "a compaction was interrupted");
     if (error == 0 && f->interrupted) {
         error = cleaned_recover(l);
         f->segments.count = f->snapshots.count = f->aborted.count = 0;
@@ -384,6 +385,7 @@ static int snapshot_read(struct log *l, int64_t offset, bool *good)
         return error;
     *good = producers_decode(l, (const uint8_t *)data, size);
     mem_free(l->core->mem, data, size + 1);
+    SOMETIMES_IF(!*good, "a snapshot of producers is damaged");
     if (!*good)
         trace_line(l->core->trace, TRACE_LOG, TRACE_WARN, "%s is damaged: not used", path);
     return 0;
@@ -410,6 +412,7 @@ int log_load_producers(struct log *l, int64_t below)
             continue;
         char path[PATH_ROOM];
         path_segment(path, l->dir->path, l->folder, offset, ".snapshot");
+        SOMETIMES_IF(offset > below, "a snapshot tells of producers that are no more");
         if (offset > below) /* it would be believed once the log has grown past it */
             dir_remove_file(l->dir, path);
         else

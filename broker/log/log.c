@@ -187,6 +187,7 @@ static void log_open_files(struct log *l)
         error = recovery_open_late(l);
     if (error == 0)
         return;
+    SOMETIMES("a log cannot be opened");
     trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR, "%s/%s cannot be opened: %s", d->path,
                l->folder, strerror(-error));
     state_move(&l->state, &log_states, LOG_FAILED);
@@ -234,6 +235,7 @@ void log_reconfigure(struct log *l, const struct topic_config *config)
         return; /* over budget: the old one stays till it is told again */
     config_release(l->core, l->config);
     l->config = s;
+    SOMETIMES("the configuration of a log changes");
     l->cached = config->write_caching;
     if (!l->cached && l->cached_end > l->synced_end)
         l->want_sync = true; /* what was acknowledged cached shall not stay so */
@@ -289,6 +291,7 @@ void log_fail(struct log *l, const char *why)
     log_refuse_appends(l, KE_KAFKA_STORAGE_ERROR);
     reads_refuse(l, KE_KAFKA_STORAGE_ERROR);
     log_wake_all(l);
+    SOMETIMES_IF(l->flush != NULL, "a log that is being flushed fails");
     if (l->flush == NULL) /* else its memory is being read: when that ends */
         tail_clear(l->core, &l->tail);
 }
@@ -297,8 +300,10 @@ void log_delete(struct log *l)
 {
     struct log_core *c = l->core;
     assert(l->state.now != LOG_DELETED);
+    SOMETIMES_IF(l->cleaning, "a log that is being compacted is deleted");
     state_move(&l->state, &log_states, LOG_DELETED);
     log_unlist(l);
+    SOMETIMES_IF(l->flush != NULL, "a log that is being flushed is deleted");
     log_refuse_appends(l, KE_UNKNOWN_TOPIC_OR_PARTITION);
     wal_refuse_log(&l->dir->wal, l, KE_UNKNOWN_TOPIC_OR_PARTITION);
     reads_refuse(l, KE_UNKNOWN_TOPIC_OR_PARTITION);
@@ -307,6 +312,7 @@ void log_delete(struct log *l)
     retention_remove_folder(l);
     if (l->flush == NULL)
         tail_clear(c, &l->tail);
+    SOMETIMES_IF(l->users > 0, "a deleted log stays until it is let go");
     if (l->users == 0)
         log_destroy(l);
 }

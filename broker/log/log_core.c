@@ -169,6 +169,7 @@ void log_core_set_aside_strays(struct log_core *c, bool (*owned)(void *context, 
         while ((f = map_next(&d->folders, &at)) != NULL) {
             if (f->claimed || d->state.now == DIR_FAILED || owned(context, f->name))
                 continue;
+            SOMETIMES("a folder belongs to no partition");
             int error = dir_move_aside(d, f->name, "stray", NULL);
             trace_line(c->trace, TRACE_LOG, TRACE_WARN, "%s/%s belongs to no partition: %s",
                        d->path, f->name, error == 0 ? "moved aside" : strerror(-error));
@@ -268,6 +269,7 @@ bool log_core_has_room(const struct log_core *c)
 void log_core_await_room(struct log_core *c, struct log_room_waiter *w)
 {
     assert(w->fire != NULL);
+    SOMETIMES("somebody waits for room in the log");
     list_init(&w->link);
     list_push_back(&c->room_waiters, &w->link);
 }

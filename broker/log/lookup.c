@@ -15,6 +15,7 @@
 #include "broker/log/load.h"
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
+#include "core/lab.h"
 #include "proto/record.h"
 
 struct lookup {
@@ -84,6 +85,7 @@ static void lookup_segment(struct lookup *k, struct segment *s)
     segment_use(s);
     int error = segment_load(l, s);
     if (error == 0 && s->behind.max_timestamp >= k->timestamp) {
+        SOMETIMES("a time is looked for in a segment");
         error = lookup_position(k, s, &position);
         scan_begin(&scan, l, s, position, s->written, SCAN_WHOLE);
         while (error == 0 && !k->over && scan_next(&scan, &batch, &h))
@@ -103,6 +105,7 @@ static void lookup_segment(struct lookup *k, struct segment *s)
 static void lookup_memory(struct lookup *k)
 {
     const struct tail *t = &k->log->tail;
+    SOMETIMES_IF(t->unflushed > 0, "a time is looked for in memory");
     for (uint32_t i = t->count - t->unflushed; i < t->count && !k->over; i++) {
         const struct tail_entry *e = tail_at(t, i);
         struct batch_header h;

@@ -141,9 +141,9 @@ static bool marker_read(const struct batch_header *h, const uint8_t *batch,
 static void marker_abort(const struct log *l, const struct producer *p,
                          const struct batch_header *h, struct producer_change *change)
 {
-    SOMETIMES("a transaction is aborted in a log");
     if (p == NULL || p->txn_start == NO_OFFSET || !change->marker || change->commit)
         return;
+    SOMETIMES("a transaction is aborted in a log");
     change->aborts = h->base_offset >= l->aborted_from;
     change->aborted = (struct aborted_txn){.producer_id = p->id,
                                            .first_offset = p->txn_start,
@@ -152,6 +152,7 @@ static void marker_abort(const struct log *l, const struct producer *p,
     LIST_EACH(at, &l->producers->ongoing)
     {
         const struct producer *other = container_of(at, struct producer, ongoing);
+        SOMETIMES_IF(other != p, "a transaction is aborted while others are open");
         if (other == p)
             continue;
         change->aborted.stable_offset = other->txn_start;
@@ -170,6 +171,7 @@ static enum producer_verdict marker_check(const struct log *l, const struct prod
         h->producer_epoch == p->epoch) {
         if (!a->may_repeat || p->txn_start != NO_OFFSET)
             return refuse(change, KE_INVALID_PRODUCER_EPOCH, "The marker is of the past.");
+        SOMETIMES("a marker that is there already is told again");
         change->base_offset = change->last_offset = l->end_offset - 1; /* it is below */
         return PRODUCER_DUPLICATE;
     }
@@ -189,10 +191,10 @@ static struct verification *verification_find(const struct log *l, int64_t id)
 
 static void verification_end(struct log *l, int64_t id)
 {
-    SOMETIMES("a verification ends");
     struct verification *v = verification_find(l, id);
     if (v == NULL)
         return;
+    SOMETIMES("a verification ends");
     (void)map_remove(&l->producers->verifying, &v->producer_id, sizeof(v->producer_id));
     mem_free(l->core->mem, v, sizeof(*v));
 }
@@ -242,13 +244,14 @@ enum producer_verdict producer_check(struct log *l, const struct batch_header *h
         return PRODUCER_ACCEPTED;
     struct producer *p = change->producer = producer_find(l, h->producer_id);
     const struct producer_batch *original = p != NULL && client ? producer_duplicate(p, h) : NULL;
-    SOMETIMES("a batch is a duplicate");
     if (original != NULL) {
+        SOMETIMES("a batch is a duplicate");
         change->last_offset = original->last_offset;
         change->base_offset = original->last_offset - original->offset_delta;
         change->timestamp = original->timestamp;
         return PRODUCER_DUPLICATE;
     }
+    SOMETIMES_IF(p != NULL && h->producer_epoch < p->epoch, "a batch of an old epoch is refused");
     if (p != NULL && h->producer_epoch < p->epoch)
         return refuse(change, KE_INVALID_PRODUCER_EPOCH, "The producer's epoch is old.");
     if (batch_has(h, BATCH_CONTROL))
@@ -257,6 +260,7 @@ enum producer_verdict producer_check(struct log *l, const struct batch_header *h
         txn ? txn_check(l, p, h->producer_id, h->producer_epoch, a->txn_guard) : KE_NONE;
     if (error != KE_NONE)
         return refuse(change, error, "Record was not part of an ongoing transaction");
+    SOMETIMES_IF(client && !sequence_follows(p, h), "a batch out of sequence is refused");
     if (client && (sequence_waits_for_lower(l, p, h) || !sequence_follows(p, h)))
         return refuse(change, KE_OUT_OF_ORDER_SEQUENCE_NUMBER,
                       "The sequence does not follow the producer's last one.");
@@ -420,6 +424,7 @@ static void producer_set_epoch(struct producer *p, int16_t epoch)
 {
     if (p->epoch == epoch)
         return;
+    SOMETIMES_IF(p->epoch >= 0, "a producer has a new epoch in a log");
     p->epoch = epoch;
     p->count = 0;
 }
@@ -445,6 +450,7 @@ static void producer_end_txn(struct log *l, struct producer *p, const struct bat
     p->last_timestamp = h->max_timestamp;
     p->seen_ms = io_wall_ms(l->core->io);
     if (p->txn_start == NO_OFFSET) { /* nothing was open here: the marker is only written */
+        SOMETIMES("a marker ends nothing where it is written");
         mem_free(l->core->mem, change->txn, sizeof(*change->txn));
         change->txn = NULL;
         return;
@@ -481,6 +487,8 @@ void producer_apply(struct log *l, const struct batch_header *h, struct producer
         assert(error == 0); /* reserved */
     }
     l->producers_dirty = true;
+    SOMETIMES_IF(batch_has(h, BATCH_CONTROL) && verification_is_next(l, p, h),
+                 "a marker meets the verification of the next transaction");
     if (batch_has(h, BATCH_TRANSACTIONAL) && !verification_is_next(l, p, h))
         verification_end(l, p->id);
     if (batch_has(h, BATCH_CONTROL)) {
@@ -580,6 +588,7 @@ void producers_expire(struct log *l)
         int64_t last_ms = MAX(p->last_timestamp, p->seen_ms);
         if (p->txn_start != NO_OFFSET || now_ms - last_ms < l->core->config.producer_expiration_ms)
             continue;
+        SOMETIMES("a producer is forgotten");
         producer_forget(l, p);
         at--; /* removal moves the next one into this slot */
     }
@@ -640,6 +649,7 @@ static struct producer producer_before(const struct log *l, const struct produce
         before.batches[0].last_offset = below - 1;
         before.count = first == 0 ? 0 : 1;
     }
+    SOMETIMES_IF(before.count < p->count, "a snapshot leaves out batches that are not durable");
     if (before.txn_start >= below)
         before.txn_start = NO_OFFSET;
     LIST_EACH(at, &l->producers->unreplicated)
@@ -647,6 +657,7 @@ static struct producer producer_before(const struct log *l, const struct produce
         const struct producer_txn *t = container_of(at, struct producer_txn, link);
         if (t->producer_id != p->id || t->first_offset >= below || t->last_offset < below)
             continue;
+        SOMETIMES("a snapshot takes back a marker that is not durable");
         before.txn_start = t->first_offset;
         before.epoch = t->epoch; /* the marker may be written again, and must be new then */
         before.coordinator_epoch = t->coordinator_epoch;

@@ -77,6 +77,7 @@ static bool read_gather(struct log *l, struct log_read *r, const uint8_t *batch,
         r->bytes += size;
         return true;
     }
+    SOMETIMES("small batches are copied together");
     if (r->pieces_count == LOG_READ_PIECES_MAX || read_over(l->core, 2))
         return false;
     struct log_block *b = block_take(l->core, MAX(size, READ_GATHER_BYTES));
@@ -96,6 +97,7 @@ static void read_memory(struct log *l, struct log_read *r, int64_t end)
 {
     struct log_core *c = l->core;
     bool pinned = 4 * (uint64_t)chunks_room(c) < c->config.cache_bytes / CHUNK_BYTES;
+    SOMETIMES_IF(pinned, "readers hold too much of the tail");
     for (uint32_t i = tail_search(&l->tail, r->offset); i < l->tail.count; i++) {
         const struct tail_entry *e = tail_at(&l->tail, i);
         uint32_t size = tail_size(e);
@@ -108,6 +110,7 @@ static void read_memory(struct log *l, struct log_read *r, int64_t end)
         if (r->scarce || (!copied && r->pieces_count == LOG_READ_PIECES_MAX))
             break;
         if (!copied) {
+            SOMETIMES("a batch is lent from the tail");
             block_retain(&e->chunk->block);
             read_lend(r, tail_batch(e), size, &e->chunk->block);
         }
@@ -151,6 +154,7 @@ static void cold_answer(struct cold_read *k, enum kafka_error error)
 {
     struct log_read *r = k->r;
     assert(r != NULL && r->cold == k);
+    SOMETIMES_IF(error == KE_KAFKA_STORAGE_ERROR, "a read from disk is refused");
     r->cold = NULL;
     r->error = error;
     list_remove(&r->link);
@@ -175,6 +179,7 @@ static int cold_locate(struct cold_read *k)
     const struct read_hint *hint = read_hint(l, offset);
     if (hint->log == l && hint->offset == offset && hint->segment_base == k->segment->base &&
         hint->position < k->segment->written) {
+        SOMETIMES("a read goes on where the one before ended");
         k->position = hint->position;
         return 0;
     }
@@ -230,6 +235,7 @@ static bool cold_enter(struct cold_read *k, uint32_t index)
         k->entered = true;
         segment_use(s);
         k->position = 0;
+        SOMETIMES_IF(s->base > k->r->offset, "a read begins behind the offset it is of");
         if (s->base <= k->r->offset && cold_locate(k) != 0)
             k->position = 0; /* without an index it takes longer */
         return cold_read_block(k, MIN(k->r->max_bytes, READ_BLOCK_BYTES));
@@ -262,6 +268,7 @@ static void cold_walk(const struct cold_read *k, uint32_t got, int64_t end, stru
         const uint8_t *batch = k->block->data + w->at;
         enum batch_peek peek = batch_peek(batch, got - w->at, &h);
         if (peek == BATCH_PARTIAL) {
+            SOMETIMES("a batch goes beyond the block that was read");
             w->want = MAX(h.size, (uint32_t)BATCH_HEADER_SIZE);
             return;
         }
@@ -297,6 +304,7 @@ static void cold_trace_corrupt(const struct cold_read *k, uint32_t at, const cha
 static void cold_deliver(struct cold_read *k, const struct cold_walk *w)
 {
     struct log *l = k->log;
+    SOMETIMES_IF(k->segment->removed, "what is read was removed meanwhile");
     if (!k->segment->removed) { /* else compaction or retention took it meanwhile */
         struct read_hint *hint = read_hint(l, w->next_offset);
         *hint = (struct read_hint){l, w->next_offset, k->segment->base, k->position + w->at};
@@ -342,12 +350,14 @@ static bool cold_next(struct cold_read *k)
         SOMETIMES("a reader goes on behind a segment that was compacted meanwhile");
         return cold_enter(k, segment_find(l, k->r->offset));
     }
+    SOMETIMES("a read goes on in the next segment");
     return cold_enter(k, segment_find(l, k->segment->base) + 1);
 }
 
 /* No segment has anything for it, because compaction left a gap: what is behind is in memory. */
 static void cold_past_segments(struct cold_read *k, int64_t end)
 {
+    SOMETIMES("a read goes on from segments into memory");
     read_memory(k->log, k->r, end);
     cold_answer(k, KE_NONE);
 }
@@ -409,6 +419,7 @@ static void cold_done(struct op *op)
 static bool read_disk(struct log *l, struct log_read *r)
 {
     r->scarce = read_over(l->core, 1);
+    SOMETIMES_IF(r->scarce, "readers hold too much that was read from disk");
     if (r->scarce)
         return true;
     struct cold_read *k = mem_zalloc(l->core->mem, sizeof(*k));
@@ -453,6 +464,7 @@ bool log_read(struct log *l, struct log_read *r)
         r->error = KE_KAFKA_STORAGE_ERROR;
         return true;
     }
+    SOMETIMES_IF(r->offset < l->start_offset, "a read below the log start is refused");
     if (r->offset < l->start_offset || r->offset > l->end_offset) {
         r->error = KE_OFFSET_OUT_OF_RANGE;
         return true;

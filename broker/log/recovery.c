@@ -62,17 +62,22 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
 {
     struct recovery *v = context;
     struct log *l = log_find(v->core, e->topic_id, e->partition);
+    SOMETIMES_IF(l == NULL, "the WAL tells of a log that is no more, or another core's");
     if (l == NULL || l->dir != v->dir || l->state.now != LOG_OPEN)
         return 0; /* deleted, or another core's now */
     if (e->type == WAL_LOG_START) {
+        SOMETIMES("the WAL tells of a new log start");
         l->start_dirty |= e->base_offset > l->start_offset;
         l->start_offset = MAX(l->start_offset, e->base_offset);
         return 0;
     }
+    SOMETIMES_IF(e->last_offset < l->settled_end, "the WAL tells of what was compacted since");
     if (e->last_offset < l->settled_end && !DEFECT(14))
         return 0; /* in segments, on the device, and perhaps compacted since */
     if (e->type == WAL_ABORTED)
         return replay_aborted(l, e, batch);
+    SOMETIMES_IF(e->last_offset < l->start_offset && e->base_offset < l->segments[0]->base,
+                 "the WAL tells of what was deleted since");
     if (e->last_offset < l->start_offset && e->base_offset < l->segments[0]->base)
         return 0; /* deleted since, and the segment with it */
     if (e->base_offset < l->segments[0]->base && l->replay == NULL) {
@@ -141,13 +146,17 @@ static int log_recover_alone(struct log *l)
 static int log_write_state(struct log *l)
 {
     int error = 0;
-    if (l->last_epoch > epochs_latest(l))
+    if (l->last_epoch > epochs_latest(l)) {
+        SOMETIMES("the epochs of a log are made anew");
         error = log_rebuild_epochs(l);
+    }
     epochs_truncate_end(l, l->end_offset);
     if (error == 0 && l->epochs_dirty && l->changed)
         error = epochs_write(l);
+    SOMETIMES_IF(l->start_dirty, "recovery writes a log start");
     if (error == 0 && l->start_dirty)
         error = log_start_write(l);
+    SOMETIMES_IF(l->producers_dirty, "recovery writes a snapshot of producers");
     if (error == 0 && l->producers_dirty) {
         uint32_t size = 0;
         uint8_t *data = producers_encode(l, l->end_offset, &size);
@@ -182,6 +191,7 @@ static int recovery_settle_log(struct log *l)
 int recovery_open_late(struct log *l)
 {
     int error = log_recover_alone(l);
+    SOMETIMES("a log that was there before is opened late");
     if (error == 0 && l->state.now == LOG_OPEN)
         error = recovery_settle_log(l);
     return error;
@@ -215,10 +225,12 @@ static int recovery_dir(struct log_core *c, struct log_dir *d)
     if (v.replays == NULL)
         return -ENOMEM;
     int error = d->had_wal ? wal_scan(d, recovery_entry, &v, &result) : 0;
+    SOMETIMES_IF(error != 0, "a WAL cannot be read at start");
     error = recovery_logs(&v, error);
     replays_free(v.replays);
     c->stats.torn_tails += result.torn_tails;
     c->stats.rot += result.rot;
+    SOMETIMES_IF(result.rot > 0, "durable parts of a WAL are damaged");
     if (result.groups > 0 || result.torn_tails > 0 || result.rot > 0)
         trace_line(c->trace, TRACE_LOG, result.rot > 0 ? TRACE_ERROR : TRACE_INFO,
                    "%s: the WAL gave %" PRIu64 " entries in %" PRIu64 " groups%s%s", d->path,

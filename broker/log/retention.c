@@ -112,6 +112,7 @@ void retention_remove_folder(struct log *l)
     if (d->state.now == DIR_FAILED)
         return;
     int error = dir_move_aside(d, l->folder, "delete", name);
+    SOMETIMES_IF(error == 0, "the folder of a deleted log is moved aside");
     if (error == -ENOENT)
         return; /* it never came to be */
     if (error != 0) {
@@ -172,10 +173,13 @@ static bool segment_expired(struct log *l, uint32_t index, uint64_t excess_bytes
     int64_t end = last ? l->end_offset : l->segments[index + 1]->base;
     if (l->high_watermark < end || (last && s->size == 0))
         return false;
+    SOMETIMES_IF(!last && end <= l->start_offset, "a segment below the log start goes");
     if (!last && end <= l->start_offset)
         return true;
     if ((t->cleanup_policy & CLEANUP_DELETE) == 0)
         return false;
+    SOMETIMES_IF(t->retention_bytes >= 0 && excess_bytes >= s->size && excess_bytes > 0,
+                 "a segment goes because its log is too large");
     if (t->retention_bytes >= 0 && excess_bytes >= s->size && excess_bytes > 0)
         return true;
     return t->retention_ms >= 0 &&
@@ -199,6 +203,7 @@ static uint32_t segments_expired(struct log *l)
 static int log_roll_now(struct log *l)
 {
     assert(l->flush == NULL && l->tail.unflushed == 0);
+    SOMETIMES("a log whose every segment is old rolls");
     struct segment *old = segment_active(l);
     if (!segment_roll(l))
         return -ENOMEM;
@@ -226,6 +231,8 @@ static bool log_tell_start(struct log *l, int64_t offset)
                               .last_offset = offset,
                               .slot = l->slot};
     assert(offset > l->start_offset);
+    SOMETIMES_IF(w->open == NULL && chunks_room(l->core) == 0,
+                 "the WAL has no room for a log start");
     if (wal_reserve(w, 0) == NULL)
         return false;
     wal_commit(w, &entry);
@@ -261,6 +268,7 @@ void retention_of_log(struct log *l)
         return;
     bool all = count == l->segments_count;
     if ((all && l->tail.unflushed > 0) || (!all && count > l->writing)) {
+        SOMETIMES("segments that are to go are flushed first");
         flush_soon(l); /* invariant 2: then at the next check */
         return;
     }
@@ -299,6 +307,7 @@ void retention_tick(struct log_core *c)
 void delete_refuse(struct log_delete_records *d, enum kafka_error error)
 {
     assert(d->log != NULL);
+    SOMETIMES("a deletion of records that was accepted is refused");
     d->error = error;
     d->low_watermark = NO_OFFSET;
     list_push_back(&d->log->core->deletes_completed, &d->link);
@@ -322,6 +331,7 @@ bool log_delete_records(struct log *l, struct log_delete_records *d)
         return refused(d, KE_KAFKA_STORAGE_ERROR);
     if ((log_config(l)->cleanup_policy & CLEANUP_DELETE) == 0)
         return refused(d, KE_POLICY_VIOLATION);
+    SOMETIMES_IF(offset > l->high_watermark, "a deletion of records is refused");
     if (offset < 0 || offset > l->high_watermark)
         return refused(d, KE_OFFSET_OUT_OF_RANGE);
     if (offset > l->start_offset && !log_tell_start(l, offset))
@@ -329,6 +339,7 @@ bool log_delete_records(struct log *l, struct log_delete_records *d)
     d->error = KE_NONE;
     d->low_watermark = l->start_offset;
     struct wal_group *g = wal_last_group(w); /* also a repeated one waits for the first */
+    SOMETIMES_IF(d->offset != 0, "records are deleted");
     list_push_back(g != NULL ? &g->deletes : &l->core->deletes_completed, &d->link);
     return true;
 }

@@ -227,6 +227,8 @@ int txn_index_truncate(struct log *l, struct segment *s, int64_t offset)
         x->count--;
     if (x != NULL)
         x->last_offset = MIN(x->last_offset, offset - 1);
+    SOMETIMES_IF(s->aborted_found || s->aborted > 0,
+                 "aborted transactions that were not promised go");
     if (!s->aborted_found && s->aborted == 0)
         return 0;
     segment_use(s);
@@ -290,6 +292,7 @@ static int collect_file(struct collect *k, struct segment *s)
     if (error != 0 || s->aborted == 0 || s->aborted_last < k->from)
         return error;
     error = entries_find(k->log, s, k->from, &at);
+    SOMETIMES("aborted transactions are read from a file");
     while (error == 0 && !k->over && at < s->aborted) {
         uint32_t count = MIN(ENTRIES_READ, s->aborted - at);
         error = entries_read(k->log, s, at, count, bytes);

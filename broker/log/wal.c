@@ -280,6 +280,7 @@ static struct wal_group *wal_open_group(struct wal *w, uint32_t need)
     if (g != NULL && g->entries > 0 &&
         ((uint64_t)g->start + g->used + need > g->chunk->block.capacity ||
          wal_padded(g->used + need, WAL_BLOCK) > largest)) {
+        SOMETIMES("a group of the WAL is full");
         wal_close_group(w);
         g = NULL;
     }
@@ -311,7 +312,9 @@ uint8_t *wal_reserve(struct wal *w, uint32_t size)
             if (k != NULL)
                 chunk_seal(k);
             uint32_t capacity = MAX(CHUNK_BYTES, wal_padded(header + need, WAL_BLOCK));
+            SOMETIMES_IF(capacity > CHUNK_BYTES, "an append takes a chunk of its own");
             k = w->chunk = chunk_take(wal_core(w), capacity, false);
+            SOMETIMES_IF(k == NULL, "an append finds no chunk");
         }
         if (k == NULL)
             return NULL;
@@ -423,6 +426,7 @@ static void wal_zero(struct wal *w)
     }
     if (w->zero_block == NULL) {
         w->zero_block = mem_pages(c->mem, WAL_ZERO_BYTES);
+        SOMETIMES("a WAL file is zeroed");
         if (w->zero_block == NULL)
             return; /* it will do without */
         memset(w->zero_block, 0, WAL_ZERO_BYTES);
@@ -443,6 +447,7 @@ static void wal_zeroed(struct op *op)
 {
     struct wal *w = container_of(op, struct wal, zero_rw.op);
     assert(w->zero_file < WAL_FILES_MAX);
+    SOMETIMES_IF(op->result < 0, "zeroing a WAL file fails");
     if (op->result < 0) { /* allocated space cannot be written: the device is bad */
         dir_fail(w->dir, op->result, "zeroing a WAL file");
         return;
@@ -460,6 +465,7 @@ static void wal_prepare(struct wal *w)
                 w->current + 1 == w->files_count;
     if (make) {
         int error = wal_file_open(w, w->files_count);
+        SOMETIMES_IF(error == -ENOSPC, "there is no space for another WAL file");
         if (error == -ENOSPC || error == -EDQUOT)
             dir_full(w->dir);
         else if (error != 0)
@@ -476,8 +482,11 @@ static bool wal_next_file(struct wal *w)
 {
     uint32_t n = wal_next_number(w);
     struct wal_file *f = &w->files[n];
+    SOMETIMES_IF(f->holders > 0, "the WAL waits for its next file to be settled");
     if (n == w->current || f->holders > 0 || f->fd < 0)
         return false;
+    SOMETIMES_IF(w->zero_rw.op.armed && w->zero_file == n,
+                 "a WAL file waits for the zero that is being written into it");
     if (w->zero_rw.op.armed && w->zero_file == n)
         return false; /* a zero could land on a group */
     SOMETIMES("the WAL goes on to another file");
@@ -520,21 +529,29 @@ static bool wal_may_write(struct wal *w, uint32_t length)
 {
     assert(length <= wal_file_bytes(w) - WAL_BLOCK);      /* invariant 2 */
     uint32_t writes_max = w->direct ? WAL_WRITES_MAX : 1; /* a sync is for one */
+    SOMETIMES_IF(w->writes_count >= writes_max,
+                 "as many writes of the WAL are in flight as may be");
     if (w->writes_count >= writes_max)
         return false;
+    SOMETIMES_IF(w->writes_count > 0 && w->flying_bytes + length > WAL_FLYING_BYTES,
+                 "as many bytes of the WAL are in flight as may be");
     if (w->writes_count > 0 && w->flying_bytes + length > WAL_FLYING_BYTES)
         return false;
+    SOMETIMES_IF(w->writes_count > 0 && w->writes[w->writes_head].rw.offset == 0,
+                 "a write of the WAL waits for that of the header");
     if (w->writes_count > 0 && w->writes[w->writes_head].rw.offset == 0) /* invariant 6 */
         return false;
     if (w->position + length > wal_file_bytes(w)) {
         if (w->writes_count > 0) /* invariant 6 */
             return false;
         if (!wal_next_file(w)) {
+            SOMETIMES_IF(w->state.now != WAL_STALLED, "the WAL is stalled");
             if (w->state.now != WAL_STALLED)
                 state_move(&w->state, &wal_states, WAL_STALLED);
             return false;
         }
     }
+    SOMETIMES_IF(w->position + length > wal_write_limit(w), "a group waits for a zero under way");
     return w->position + length <= wal_write_limit(w); /* if not: when that zero is written */
 }
 
@@ -569,9 +586,11 @@ static void wal_write(struct wal *w)
         w->position += length;
         x->expected += length;
     }
+    SOMETIMES_IF(w->state.now == WAL_STALLED, "a stalled WAL goes on");
     if (w->state.now == WAL_STALLED)
         state_move(&w->state, &wal_states, WAL_SERVING);
     w->writes_count++;
+    SOMETIMES_IF(x->groups_count > 1, "a write of the WAL has more than one group");
     w->flying_bytes += x->expected;
     x->rw.fd = w->files[w->current].fd;
     x->rw.iov = x->iov;
@@ -615,6 +634,8 @@ static void wal_group_done(struct wal *w, struct wal_group *g)
 static void wal_complete(struct wal *w, struct wal_write *done)
 {
     assert(!done->done && w->writes_count > 0);
+    SOMETIMES_IF(done != &w->writes[w->writes_head],
+                 "a write of the WAL overtakes the one before it");
     done->done = true;
     struct log_core *c = wal_core(w);
     histogram_record(&c->times.wal_write_ns, io_now_ns(c->io) - done->begun_ns);
@@ -660,6 +681,7 @@ void wal_fail(struct wal *w)
         pool_release(&wal_core(w)->groups, w->open);
     w->open = NULL;
     wal_refuse(w, &w->closed);
+    SOMETIMES_IF(wal_flies(w), "the WAL fails with writes in flight");
     if (!wal_flies(w))
         wal_refuse(w, &w->flying); /* else the kernel reads them: at the last completion */
 }
@@ -671,6 +693,7 @@ static void group_refuse_log(struct wal_group *g, struct log *l, enum kafka_erro
         struct log_append *a = container_of(at, struct log_append, link);
         if (a->log != l)
             continue;
+        SOMETIMES("an append of a deleted log waits in the WAL");
         list_remove(&a->link);
         append_refuse(a, error);
     }
@@ -700,6 +723,7 @@ static bool wal_over(struct wal *w)
 {
     if (w->state.now != WAL_FAILED && wal_core(w)->phase.now != PHASE_STOPPED)
         return false;
+    SOMETIMES("a write ends after the end of its WAL");
     if (!wal_flies(w))
         wal_refuse(w, &w->flying);
     return true;
@@ -732,6 +756,7 @@ static void wal_written(struct op *op)
         return;
     }
     assert(w->writes_count == 1);
+    SOMETIMES("the WAL is synced apart from its writes");
     w->sync.fd = w->files[w->current].fd;
     io_sync(wal_core(w)->io, &w->sync);
 }

@@ -66,6 +66,7 @@ static int header_read(struct log_dir *d, struct wal_found *f)
                h->version == WAL_VERSION &&
                h->crc == crc32c(0, h, offsetof(struct wal_file_header, crc)) &&
                h->core == f->core && h->number == f->number && h->file_bytes <= st.size;
+    SOMETIMES_IF(got >= 0 && !f->valid, "a WAL file has no sound header");
     if (got < 0)
         return (int)got;
     return error;
@@ -95,6 +96,7 @@ static bool generation_closed(const struct log_dir *d, uint32_t core, uint64_t g
         closed |= f->valid && f->core == core && f->header.generation == generation &&
                   f->header.closed != 0;
     }
+    SOMETIMES_IF(closed, "a WAL was closed in order");
     return closed;
 }
 
@@ -235,10 +237,14 @@ static const uint8_t *set_group(struct wal_set *w, struct wal_group_header *h, i
     if (group == NULL)
         return NULL;
     memcpy(h, group, sizeof(*h));
+    SOMETIMES_IF(header_sound(w, h) && h->sequence < w->sequence,
+                 "groups of before lie behind the end of the WAL");
     if (!header_sound(w, h) || h->sequence != w->sequence || h->previous_crc != w->crc)
         return NULL;
     group = set_bytes(w, w->position, h->length, error);
-    return group != NULL && entries_sound(group, h) ? group : NULL;
+    bool sound = group != NULL && entries_sound(group, h);
+    SOMETIMES_IF(group != NULL && !sound, "a group of the WAL is torn");
+    return sound ? group : NULL;
 }
 
 /* ---- where it ends --------------------------------------------------------------------------- */
@@ -266,8 +272,10 @@ static bool set_look_ahead(struct wal_set *w, int *error)
                 h.sequence >= w->sequence;
         if (!header_sound(w, &h) || h.first_in_flight <= w->sequence)
             continue;
-        if (set_is_oldest(w) && h.sequence >= w->files[w->files_count - 1]->header.start_sequence)
-            return false; /* of the write that began it anew, and whose header was lost */
+        if (set_is_oldest(w) && h.sequence >= w->files[w->files_count - 1]->header.start_sequence) {
+            SOMETIMES("a WAL file was begun anew, and its header lost");
+            return false;
+        }
         SOMETIMES("a later write is found behind damage in the WAL");
         w->position = at;
         w->sequence = h.sequence;
@@ -275,8 +283,10 @@ static bool set_look_ahead(struct wal_set *w, int *error)
         w->result->rot += set_is_oldest(w) ? 0 : 1;
         return true;
     }
-    if (torn && *error == 0 && w->at_file + 1 == w->files_count)
+    if (torn && *error == 0 && w->at_file + 1 == w->files_count) {
+        SOMETIMES("the last write into the WAL was torn");
         w->result->torn_tails++;
+    }
     SOMETIMES("the end of a WAL is looked behind");
     return false;
 }
@@ -298,6 +308,7 @@ static bool set_go_on(struct wal_set *w, int *error)
     if (!next || *error != 0)
         return false;
     const struct wal_file_header *h = &w->files[w->at_file + 1]->header;
+    SOMETIMES("a WAL goes on in the next file behind damage");
     /* A later file was begun, so this one had been written further. */
     w->result->rot += set_is_oldest(w) ? 0 : 1;
     w->sequence = h->start_sequence;
@@ -333,6 +344,7 @@ static int set_walk(struct wal_set *w,
                     int (*visit)(void *, const struct wal_entry *, const uint8_t *), void *context)
 {
     int error = set_open_file(w, 0);
+    SOMETIMES_IF(w->files[0]->core != w->dir->core->config.core, "the WAL of another core is read");
     w->sequence = w->files[0]->header.start_sequence;
     w->crc = w->files[0]->header.start_crc;
     while (error == 0) {

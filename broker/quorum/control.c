@@ -263,6 +263,8 @@ static void group_run(struct control *c)
         fence_step(c, true);
         c->leave_offset = c->next_offset - 1;
     }
+    SOMETIMES_IF(c->grouped.next != &c->grouped && c->grouped.next->next != &c->grouped,
+                 "several changes of metadata are written at once");
     if (c->group.size > 0) {
         control_append(c);
         return;
@@ -287,6 +289,7 @@ void control_submit(struct control *c, struct control_call *call)
     call->offset = -1;
     if (c->phase == CONTROL_PHASE_LEAVING || c->phase == CONTROL_PHASE_STOPPED ||
         c->phase == CONTROL_PHASE_FAILED) {
+        SOMETIMES("metadata is to change while the node stops");
         call->error = KE_NOT_CONTROLLER;
         list_push_back(&c->awaiting, &call->link); /* offset -1: done in the next turn */
     } else {
@@ -419,6 +422,7 @@ static void snapshotted(struct op *op)
 {
     struct control *c = container_of(op, struct control, snapshot);
     batch_buffer_release(&c->snapshot_bytes);
+    SOMETIMES_IF(op->result != 0, "a metadata snapshot fails");
     if (op->result != 0) {
         trace_line(c->config.trace, TRACE_QUORUM, TRACE_WARN,
                    "no snapshot of the metadata: error %d; the log is whole", -op->result);
@@ -448,6 +452,7 @@ static void snapshot_maybe(struct control *c)
     if (c->append.armed || c->snapshot.armed || c->phase != CONTROL_PHASE_LOADED ||
         !snapshot_is_due(c))
         return;
+    SOMETIMES("a metadata snapshot is made");
     assert(c->durable_offset == c->next_offset - 1); /* invariant 4 */
     c->snapshot_ms = io_wall_ms(c->config.io);
     c->bytes_since_snapshot = 0;

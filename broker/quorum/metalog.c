@@ -297,6 +297,7 @@ void metalog_append(struct metalog *m, const uint8_t *bytes, uint32_t size, stru
     assert(size >= BATCH_HEADER_SIZE && !op->armed);
     int result = m->failed ? -EIO : 0;
     if (result == 0 && segment_is_full(m, size)) {
+        SOMETIMES("the metadata log begins a segment");
         result = metalog_write_index(m);
         if (result == 0)
             result = metalog_add_segment(m, m->end_offset);
@@ -359,6 +360,7 @@ static void snapshot_written(struct op *op)
 {
     struct metalog *m = container_of(op, struct metalog, snapshot_rw.op);
     assert(m->snapshot_op != NULL);
+    SOMETIMES_IF(op->result < 0, "a metadata snapshot cannot be written");
     if (op->result < 0) {
         snapshot_end(m, op->result);
         return;
@@ -412,6 +414,7 @@ static void segments_drop_before(struct metalog *m, int64_t offset)
     uint32_t drop = 0;
     while (drop + 1 < m->segments_count && m->segments[drop].end_offset <= offset)
         segment_remove(m, m->segments[drop++].base_offset);
+    SOMETIMES_IF(drop > 0, "segments of the metadata log are removed");
     m->segments_count -= drop;
     memmove(m->segments, m->segments + drop, m->segments_count * sizeof(*m->segments));
     uint32_t old = 0;
@@ -445,6 +448,7 @@ void metalog_clean(struct metalog *m)
     bool cleaned = false;
     while (m->snapshots_count >= 2 && oldest_is_beyond_retention(m)) {
         /* The log goes up to the next snapshot first: invariant 3 holds at every step. */
+        SOMETIMES("old metadata is removed");
         segments_drop_before(m, m->snapshots[1].id.offset);
         char path[METALOG_PATH_MAX];
         metalog_snapshot_path(m, m->snapshots[0].id, ".checkpoint", path);

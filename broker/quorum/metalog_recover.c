@@ -221,6 +221,7 @@ static int leftovers_remove(struct metalog *m)
         int result = io_list(m->options.io, m->folder, leftover_visit, name);
         if (result != 0 || name[0] == '\0')
             return result;
+        SOMETIMES("a metadata snapshot was not complete");
         metalog_path(m, name, path);
         result = io_unlink(m->options.io, path);
         if (result != 0)
@@ -317,6 +318,7 @@ static int snapshots_load(struct metalog *m, const struct metalog_reader *reader
         int result = snapshot_pass(m, &s, NULL);
         metalog_snapshot_path(m, s.id, ".checkpoint", path);
         if (result == -EBADMSG) {
+            SOMETIMES("a metadata snapshot is damaged");
             trace_line(m->options.trace, TRACE_QUORUM, TRACE_WARN, "%s is damaged and is not used",
                        path);
             continue;
@@ -331,6 +333,7 @@ static int snapshots_load(struct metalog *m, const struct metalog_reader *reader
     *from = (struct snapshot_id){0, 0};
     if (whole == 0)
         return 0;
+    SOMETIMES("metadata is loaded from a snapshot");
     struct metalog_snapshot_file *newest = &m->snapshots[whole - 1];
     *from = newest->id;
     int result = snapshot_pass(m, newest, reader);
@@ -427,6 +430,7 @@ static int segment_scan(struct metalog *m, const struct metalog_reader *reader, 
         if (result == 0 && !later) {
             result = segment_cut(m, &f, path);
         } else if (result == 0) {
+            SOMETIMES("metadata is damaged, and not by an unfinished write");
             snprintf(why, why_size,
                      "%s is damaged at byte %" PRIu64 ", and not by an unfinished write: "
                      "restore it from a copy",

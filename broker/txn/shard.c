@@ -391,6 +391,8 @@ void txn_shard_loaded(struct txn_shard *s)
 {
     assert(!s->loaded);
     s->loaded = true;
+    SOMETIMES_IF(!list_empty(&s->ongoing), "a transaction is open at a start");
+    SOMETIMES_IF(!list_empty(&s->ending), "a transaction goes on ending after a start");
     LIST_EACH(l, &s->ending)
     txn_hand_over(container_of(l, struct txn, open));
     rounds_begin(s);
@@ -399,6 +401,7 @@ void txn_shard_loaded(struct txn_shard *s)
 static void waiting_refuse(struct txn *t, enum kafka_error error)
 {
     struct list *l;
+    SOMETIMES_IF(!list_empty(&t->waiting), "an add waits while its coordinator goes");
     while ((l = list_pop_front(&t->waiting)) != NULL)
         txn_call_refused(t->shard, container_of(l, struct txn_call, item.link), error);
 }
@@ -437,6 +440,7 @@ static void shard_impatient(struct timer *timer)
                 continue;
             }
             list_remove(w);
+            SOMETIMES("an add has waited long enough");
             txn_call_refused(s, call, KE_CONCURRENT_TRANSACTIONS);
             told = true;
         }
@@ -456,7 +460,6 @@ static bool txn_overdue(const struct txn *t)
 
 static void shard_abort(struct timer *timer)
 {
-    SOMETIMES("a transaction times out");
     struct txn_shard *s = container_of(timer, struct txn_shard, aborts);
     uint32_t fenced = 0;
     assert(s->loaded);
@@ -465,6 +468,7 @@ static void shard_abort(struct timer *timer)
         struct txn *t = container_of(l, struct txn, open);
         if (!txn_overdue(t))
             continue;
+        SOMETIMES("a transaction times out");
         if (fenced == FENCED_PER_ROUND || step_fence(t) != KE_NONE)
             break;
         fenced++;
@@ -500,6 +504,7 @@ static void shard_expire(struct timer *timer)
             continue;
         if (record_txn_gone(t) != KE_NONE)
             break;
+        SOMETIMES("a transactional id is forgotten");
         txn_remove(t);
         gone++;
     }

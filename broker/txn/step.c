@@ -96,10 +96,12 @@ static enum kafka_error init_raise(struct txn *t, struct txn_call *call)
 
 static enum kafka_error init_step(struct txn *t, struct txn_call *call)
 {
+    SOMETIMES_IF(txn_ends(t), "an id is asked for while its transaction ends");
     if (txn_ends(t))
         return KE_CONCURRENT_TRANSACTIONS;
     if (!init_known(t, call->request))
         return KE_PRODUCER_FENCED;
+    SOMETIMES_IF(txn_is(t, TXN_ONGOING), "an id is asked for while its transaction is open");
     if (!txn_is(t, TXN_ONGOING))
         return init_raise(t, call);
     enum kafka_error error = step_fence(t);
@@ -173,6 +175,7 @@ static enum kafka_error add_check(const struct txn *t, const struct txn_add *q)
         return KE_CONCURRENT_TRANSACTIONS;
     if (t->now.producer_id != q->producer_id)
         return KE_INVALID_PRODUCER_ID_MAPPING;
+    SOMETIMES_IF(t->now.epoch != q->epoch, "partitions are added by who was fenced");
     if ((t->now.epoch != q->epoch || q->epoch == INT16_MAX) && !DEFECT(7))
         return KE_PRODUCER_FENCED;
     return txn_ends(t) ? KE_CONCURRENT_TRANSACTIONS : KE_NONE;
@@ -232,6 +235,7 @@ static bool add_wait(struct txn_shard *s, struct txn *t, struct txn_call *call)
         call->due_ns = *s->now_ns + wait_ms * NS_PER_MS;
     if (call->due_ns <= *s->now_ns)
         return false;
+    SOMETIMES("an add waits for the end of the transaction before");
     list_push_back(&t->waiting, &call->item.link);
     if (!timer_armed(&s->patience))
         timer_arm(s->wheel, &s->patience, call->due_ns);
@@ -288,10 +292,12 @@ static enum kafka_error end_version_1(struct txn *t, const struct end_txn_reques
     SOMETIMES("a transaction ends in version 1");
     if (t->now.producer_id != q->producer_id)
         return KE_INVALID_PRODUCER_ID_MAPPING;
+    SOMETIMES_IF(t->now.epoch != q->producer_epoch, "an end comes from who was fenced");
     if (t->now.epoch != q->producer_epoch && !DEFECT(7))
         return KE_PRODUCER_FENCED;
     if (txn_ends(t))
         return KE_CONCURRENT_TRANSACTIONS;
+    SOMETIMES_IF(end_done(t, q), "an end is repeated in version 1");
     if (!txn_is(t, TXN_ONGOING))
         return end_done(t, q) ? KE_NONE : KE_INVALID_TXN_STATE;
     struct txn_fields next = t->now;
@@ -339,8 +345,10 @@ static enum kafka_error end_version_2(struct txn *t, struct txn_call *call)
         return KE_PRODUCER_FENCED;
     if (txn_is(t, TXN_ONGOING))
         return end_raise(t, call, now);
+    SOMETIMES_IF(repeat && !open && end_done(t, q), "an end is repeated in version 2");
     if (repeat && !open)
         return end_done(t, q) ? KE_NONE : KE_INVALID_TXN_STATE;
+    SOMETIMES_IF(!q->committed, "an empty transaction is aborted");
     return q->committed ? KE_INVALID_TXN_STATE : end_raise(t, call, now);
 }
 
