@@ -57,7 +57,7 @@ def meson(name, what, folder, suite, options=(), env=None, limit_s=900, needs=()
 
 PY = sys.executable
 JAVA, BROKER = ("java", "javac", "mvn"), ("build/torc",)
-LOAD = "build/tests/crash/crash_load"
+LOAD, SHIM = "build/tests/crash/crash_load", "build/tests/crash/crash_shim"
 ONE_PASSED = " && echo '# passed=1 failed=0 skipped=0'"  # for a command that only ends well or not
 STEPS = [
     Step("build/torc", "build/torc as users build it, and the programs that tests use",
@@ -110,6 +110,12 @@ STEPS = [
          [PY, "tests/crash/run.py"], (), (*BROKER, LOAD), 300),
     Step("crash/transactions", "killed under transactions and groups: exactly once, whole or not at all",
          [PY, "tests/crash/transactions.py"], (), BROKER, 300),
+    Step("crash/power", "the power is cut under load: what was acknowledged is on the device",
+         [PY, "tests/crash/run.py", "--power", "best", "--cycles", "12", "--rate", "3000000", "--cores",
+          "2"], (), (*BROKER, LOAD, SHIM), 300),
+    Step("crash/power-transactions", "the power is cut under transactions and groups",
+         [PY, "tests/crash/transactions.py", "--power", "best", "--cycles", "6"], (), (*BROKER, SHIM),
+         300),
     Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",
          [PY, "tests/abuse/run.py"], (), (*BROKER, LOAD), 300),
     Step("bench/loopback", "torc bench measures what it says and finds what is lost or repeated",

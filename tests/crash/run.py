@@ -4,6 +4,7 @@
     crash_load (C) ──idempotent, acks=all──▶ broker ──▶ a reader that follows
         └── ledger: partition, producer, sequence, offset of every acknowledgement
     this program: SIGKILL, start, SIGKILL while it starts, SIGTERM ... and admin calls in between
+                  with --power: most kills are power cuts, also in the middle of a start (device.py)
 
 Small segments and a write-ahead log of few small files make rolls, checkpoints and reuse of WAL files
 happen all the time. Facts that must hold after the last start, and again after a clean stop:
@@ -27,6 +28,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
+from crash.device import powered  # noqa: E402
 from crash.killer import Killer  # noqa: E402
 from harness.batch import batch, read_batches, read_records  # noqa: E402
 from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
@@ -292,11 +294,13 @@ def ledger(crash, counts, seconds):
             f"most; {seconds:.0f} s")
 
 
-def run(report, place, args):
+def run(report, place, args, disk):
     rng = random.Random(args.seed)
     how = settings(rng, args.cores)
     print("      " + " ".join(f"{k}={v}" for k, v in how.items()), flush=True)
     broker = place.broker(args.broker, port=args.port, settings=how)
+    if disk:
+        broker.data = disk.where / "data"
     broker.start()
     with Client(broker.address) as c:
         made = c.ask("CreateTopics", 5, {"timeout_ms": 30000, "topics": [
@@ -304,6 +308,7 @@ def run(report, place, args):
     if made["topics"][0]["error_code"]:
         raise RuntimeError(f"the topic was not made: {made}")
     crash = Crash(broker, args, args.rate, rng.choice((20_000, 200_000)))
+    crash.disk = disk
     begin = time.monotonic()
     try:
         counts, faults = crash.run()
@@ -330,12 +335,14 @@ def main():
         slow_disk={"type": int, "metavar": "BYTES", "help": "every other start finds a disk that "
                    "writes so many a second, and is killed while it does (root, cgroup v1)"},
         rate={"type": int, "default": 20_000_000, "help": "bytes produced a second"},
+        power={"choices": ("shim", "ioctl", "best"), "help": "cut the power (root), by this way"},
         seed={"type": int, "default": int(time.time()), "help": "of all that is random"}).parse_args()
     report = Report()
     print(f"      seed {args.seed}")
     with Place(args.keep) as place:
         try:
-            run(report, place, args)
+            with powered(args.power, report, place.folder) as disk:
+                run(report, place, args, disk)
         except Exception as e:
             report.fail("crash", f"{type(e).__name__}: {e}")
         place.keep |= report.failed > 0

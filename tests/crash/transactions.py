@@ -5,6 +5,7 @@
     feeder  ──idempotent──▶ input ──▶ 2 copiers (one group) ──exactly once──▶ output
     members ──commits of groups of one, either protocol──▶ watcher ◀── committed offsets, the ledger as it grows
     this program: SIGKILL within milliseconds of an EndTxn or at any time, while it starts, SIGTERM ...
+                  with --power: most kills are power cuts (device.py)
 
 Writers of both generations: with AddPartitionsToTxn, and with writes that add partitions themselves
 (where the broker has them). Facts that must hold during the run, after it, and again after a clean stop:
@@ -28,6 +29,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
 from crash.committed import Follower  # noqa: E402
+from crash.device import powered  # noqa: E402
 from crash.killer import Killer  # noqa: E402
 from crash.parties import (ABORTED, COMMITTED, EITHER, INPUT, LEDGER, OUTPUT, PARTS,  # noqa: E402
                            Copier, Feeder, Member, NewMember, Watcher, Writer)
@@ -273,10 +275,14 @@ def settings(rng, cores):
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": 500}
 
 
-def run(report, place, args):
+def run(report, place, args, disk):
     rng = random.Random(args.seed)
-    broker = place.broker(args.broker, settings=settings(rng, args.cores)).start()
+    broker = place.broker(args.broker, settings=settings(rng, args.cores))
+    if disk:
+        broker.data = disk.where / "data"
+    broker.start()
     crew, begin = Crew(broker, args), time.monotonic()
+    crew.disk = disk
     try:
         crew.recruit(prepare(broker))
         crew.run()
@@ -312,12 +318,14 @@ def main():
     args = arguments(
         __doc__, cycles={"type": int, "default": 20, "help": "kills and stops (default: 20)"},
         cores={"type": int, "default": 2, "help": "torc.cores (default: 2)"},
+        power={"choices": ("shim", "ioctl", "best"), "help": "cut the power (root), by this way"},
         seed={"type": int, "default": int(time.time()), "help": "of all that is random"}).parse_args()
     report = Report()
     print(f"      seed {args.seed}")
     with Place(args.keep) as place:
         try:
-            run(report, place, args)
+            with powered(args.power, report, place.folder) as disk:
+                run(report, place, args, disk)
         except Exception as e:
             report.fail("transactions", f"{type(e).__name__}: {e}")
         place.keep |= report.failed > 0
