@@ -7,6 +7,8 @@
  *  1. kept is exactly what was there at the last flush.
  *  2. After a cut a sector (512 B) holds what it held at the last flush, or what one of the later
  *     writes put there. Nothing smaller is torn, and no write goes to another place.
+ *  3. The first 4 KiB are one sector: ext4's superblock is there, which it writes in place, with a
+ *     checksum, and reads before its journal. It would not come back from a tear in it.
  *
  * How much survives is drawn for each cut: nothing, everything, the writes up to one in the middle
  * of which it stopped, any of the writes, any of their sectors. Each is a way disks behave, and
@@ -110,9 +112,10 @@ void block_flush(struct block *b)
 static void keep_some(const struct block_write *w, uint64_t *random, bool any, uint32_t first,
                       uint8_t *to, struct block_cut *cut)
 {
-    uint32_t kept = 0, lost = 0;
-    for (uint32_t at = 0; at < w->size; at += SECTOR) {
-        uint32_t n = w->size - at < SECTOR ? w->size - at : SECTOR;
+    uint32_t kept = 0, lost = 0, n;
+    for (uint32_t at = 0; at < w->size; at += n) {
+        uint64_t sector = w->offset + at < PAGE ? PAGE - w->offset - at : SECTOR; /* invariant 3 */
+        n = w->size - at < sector ? w->size - at : (uint32_t)sector;
         if (any ? block_random(random, 2) == 0 : at < first) {
             memcpy(to + w->offset + at, w->data + at, n);
             kept++;
