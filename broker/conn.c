@@ -14,8 +14,9 @@
  *  4. What a client declares costs nothing; what it has sent is bounded: CONN_FLOWS_MAX requests
  *     and CONN_BYTES_MAX bytes under way, plus one frame, plus a stash of at most the receive
  *     buffers that were in flight when we stopped reading.
- *  5. What a peer sent before it ended its stream is served (a producer with acks=0 sends and
- *     leaves); the connection closes when nothing of it is left.
+ *  5. What a peer sent before it ended its stream or broke it off is served (a producer with acks=0
+ *     sends and leaves, a member of a group says that it leaves and is gone); the connection closes
+ *     when nothing of it is left. Kafka: Selector.maybeReadFromClosingChannel.
  *  6. A connection is freed only when no op of it is armed and no flow of it is left.
  *
  *  6. A request is started only when the answers before it have all but left (produce excepted), so
@@ -300,6 +301,18 @@ static bool conn_may_take(const struct conn *c)
            (c->flows_bytes < CONN_BYTES_MAX || c->flows_count == 0);
 }
 
+/* The stream failed with an error. If the peer broke it off nobody takes answers any more, but what
+ * came before is still to be read and served. */
+static void conn_broken(struct conn *c, int32_t error)
+{
+    if (error != -ECONNRESET && error != -EPIPE && error != -ETIMEDOUT) {
+        conn_close(c);
+        return;
+    }
+    SOMETIMES_IF(!list_empty(&c->flows), "a peer breaks off with requests under way");
+    c->broken = true;
+}
+
 /* Keeps bytes that came after we decided to stop; reading stops until they are used. */
 static void conn_stash(struct conn *c, const uint8_t *data, uint32_t size)
 {
@@ -505,7 +518,8 @@ static void conn_received(struct op *op)
         SOMETIMES_IF(!list_empty(&c->flows), "a peer has ended with requests under way");
         c->ended = true; /* what came before the end is still served: see conn_flush */
     } else if (op->result != -ECANCELED) {
-        conn_close(c);
+        conn_broken(c, op->result);
+        c->ended = true;
     }
     if (!c->recv.more)
         conn_wake(c); /* may be freed, or read again */
@@ -605,14 +619,17 @@ static void conn_finish_flow(struct conn *c, struct flow *f)
         flow_free(f);
 }
 
+/* Those that run do so to their end; of a broken connection those that wait come to their turn. */
 static void conn_drop_answers(struct conn *c)
 {
     LIST_EACH(l, &c->flows)
     {
         struct flow *f = container_of(l, struct flow, link);
-        if (f->stage.now == FLOW_RUNNING)
-            continue; /* it runs out by itself */
+        if (f->stage.now == FLOW_RUNNING ||
+            (f->stage.now == FLOW_QUEUED && c->state.now == CONN_OPEN))
+            continue;
         SOMETIMES("an answer is dropped");
+        conn_mark(c); /* room for others */
         conn_finish_flow(c, f);
     }
 }
@@ -682,7 +699,7 @@ static void conn_sent(struct op *op)
     pool_release(&core->conns.outgoing, o);
     SOMETIMES_IF(result < 0, "a send fails");
     if (result < 0)
-        conn_close(c);
+        conn_broken(c, result);
     else
         conn_active(c);
     for (; c->sending > 0; c->sending--) {
@@ -699,8 +716,10 @@ static void conn_flush(struct conn *c)
         conn_resume(c);
         conn_start_flows(c);
         if (c->ended)
-            conn_abandon(c, true); /* most likely nobody listens any more */
-        if (c->out == NULL && c->state.now == CONN_OPEN)
+            conn_abandon(c, !c->broken); /* most likely nobody listens any more */
+        if (c->out == NULL && c->state.now == CONN_OPEN && c->broken)
+            conn_drop_answers(c);
+        else if (c->out == NULL && c->state.now == CONN_OPEN)
             conn_send(c);
         if (c->ended && c->stash == NULL && list_empty(&c->flows))
             conn_close(c);

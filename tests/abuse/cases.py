@@ -3,7 +3,9 @@
 A case returns a short note, or raises when the broker answers wrongly. What others feel is judged by
 Watch.end.
 """
+import os
 import random
+import signal
 import socket
 import struct
 import time
@@ -89,6 +91,34 @@ def garbage(watch, args):
             s.shutdown(socket.SHUT_WR)
             assert closed(s), f"garbage {i} is answered or kept"
     return "300 connections"
+
+
+@case("what a peer has sent before it breaks off is served")
+def broken_off(watch, args):
+    """The broker is stopped meanwhile, so that it sees a request and the reset behind it at once."""
+    def end():
+        with Client(watch.address) as c:
+            answer = c.ask("ListOffsets", 5, {"replica_id": -1, "topics": [
+                {"name": "abuse", "partitions": [{"partition_index": 0, "timestamp": -1}]}]})
+        return answer["topics"][0]["partitions"][0]["offset"]
+
+    begin, body = end(), frame(request_bytes("Produce", 7, {"acks": 1, "timeout_ms": 5000, "topic_data": [
+        {"name": "abuse", "partition_data": [{"index": 0, "records": batch()}]}]}))
+    peers = [connect(watch.port) for _ in range(40)]
+    for s in peers:  # the broker has them all: each was answered once
+        send_all(s, frame(request_bytes("ApiVersions", 0, {})))
+        assert read_frame(s), "not answered"
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.kill(watch.broker.process.pid, signal.SIGSTOP)
+    try:
+        for s in peers:
+            send_all(s, body)
+            s.close()
+        time.sleep(0.05)
+    finally:
+        os.kill(watch.broker.process.pid, signal.SIGCONT)
+    wait_for(lambda: end() == begin + len(peers), "all of their records",
+             lambda: f"{end() - begin} of {len(peers)}")
 
 
 # ---- requests that are nearly right --------------------------------------------------------------
