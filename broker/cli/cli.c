@@ -62,6 +62,8 @@ static const struct option segment_options[] = {
     {"records", 'r', false, NULL, "shows the records in each batch"}, JSON, END};
 static const struct option wal_options[] = {
     {"entries", 'e', false, NULL, "shows the entries of each group"}, JSON, END};
+static const struct option integrity_options[] = {
+    {"records", 'r', false, NULL, "unpacks every batch and reads each record in it"}, JSON, END};
 static const struct option stat_options[] = {
     {"brokers", 'b', false, "HOST:PORT", "of this machine (127.0.0.1:9092)"}, JSON, END};
 static const struct option metadata_options[] = {JSON, END};
@@ -83,6 +85,13 @@ const struct command cli_commands[] = {
      "empty does the same by itself with a random cluster id.",
      format_options, command_format},
     {"inspect", NULL, 0, 0, "look into files of a data directory", NULL, NULL, NULL},
+    {"inspect integrity", "DIR...", 1, POSITIONALS_MAX,
+     "verify the data directories of a stopped node",
+     "Name all log.dirs of the node: checksums, offsets, indexes, snapshots, checkpoints, the\n"
+     "write-ahead log and the metadata are held against each other. Nothing is written. It\n"
+     "reads what Apache Kafka wrote, too. Exit code 0: no damage; 1: damage, each with what to\n"
+     "do; 2: no data directory, or one that a broker uses.",
+     integrity_options, command_inspect_integrity},
     {"inspect segment", "FILE.log|PARTITION-DIRECTORY", 1, 1, "show the batches of a segment",
      "A line per batch as Kafka's dump tool prints it. Exit code 1: not every byte is a whole\n"
      "batch with the right checksum.",

@@ -74,6 +74,7 @@ int command_config_list(struct cli *c);
 int command_config_explain(struct cli *c);
 int command_format(struct cli *c);
 int command_help(struct cli *c);
+int command_inspect_integrity(struct cli *c);
 int command_inspect_metadata(struct cli *c);
 int command_inspect_segment(struct cli *c);
 int command_inspect_wal(struct cli *c);

@@ -292,6 +292,7 @@ struct log_dir {
     bool root_dirty;    /* a folder was made in it since the last directory sync */
     bool failure_untold;
     int error;           /* why it failed */
+    bool read_only;      /* a tool looks at it: nothing is opened to be written */
     uint64_t generation; /* of the newest WAL found at start; 0: none */
     bool had_wal;        /* torc wrote here last, and was not stopped cleanly */
     struct wal_found *wal_found;

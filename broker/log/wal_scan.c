@@ -54,10 +54,11 @@ static int header_read(struct log_dir *d, struct wal_found *f)
     char path[PATH_ROOM];
     struct io_stat st;
     path_wal(path, d->path, f->core, f->number);
-    int fd = io_open(io, path, IO_READ | IO_WRITE);
+    int fd = io_open(io, path, d->read_only ? IO_READ : IO_READ | IO_WRITE);
     if (fd < 0)
         return fd;
-    io_settle(io, fd); /* whoever wrote it may have been killed a moment ago */
+    if (!d->read_only)
+        io_settle(io, fd); /* whoever wrote it may have been killed a moment ago */
     int64_t got = io_pread(io, fd, &f->header, sizeof(f->header), 0);
     int error = io_fstat(io, fd, &st);
     io_close(io, fd);

