@@ -77,6 +77,8 @@ STEPS = [
          [PY, "tests/harness/schemas.py"], JAVA, ("tests/proto/compare_schemas.py",)),
     Step("sim/seeds", "the simulator: power cuts, kills, resets; fixed seeds, fresh seeds, repeats",
          [PY, "tests/sim/run.py"], (), ("build/tests/sim/torc-sim",), 600),
+    Step("sim/shrink", "a simulated run repeats from its trace, and one that fails is made smaller",
+         [PY, "tests/sim/test_shrink.py"], (), ("build/tests/sim/torc-sim",), 200),
     Step("sim/sanitized", "a few seeds of the simulator with ASan and UBSan",
          ["bash", "-c", "build-asan/tests/sim/torc-sim --seeds 1..20" + ONE_PASSED], (),
          ("build-asan/tests/sim/torc-sim",)),

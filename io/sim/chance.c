@@ -44,39 +44,51 @@ uint64_t chance_hash(uint64_t start, const void *bytes, size_t size)
 
 void chance_init(struct chance *c, uint64_t seed, uint64_t stream)
 {
-    c->state = chance_mix(seed, stream);
+    *c = (struct chance){.state = chance_mix(seed, stream)};
 }
 
-uint64_t chance_next(struct chance *c)
+static uint64_t drawn(struct chance *c)
 {
     c->state += GOLDEN;
     return mixed(c->state);
 }
 
-uint64_t chance_below(struct chance *c, uint64_t n)
+static uint64_t chosen(struct chance *c, const char *site, uint64_t bound, uint64_t value)
 {
-    assert(n > 0);
-    return chance_next(c) % n;
+    return c->tape == NULL ? value : c->tape->drawn(c->tape, site, bound, value);
 }
 
-uint64_t chance_between(struct chance *c, uint64_t low, uint64_t high)
+uint64_t chance_next_at(struct chance *c, const char *site)
+{
+    return chosen(c, site, 0, drawn(c));
+}
+
+uint64_t chance_below_at(struct chance *c, const char *site, uint64_t n)
+{
+    assert(n > 0);
+    return chosen(c, site, n, drawn(c) % n);
+}
+
+uint64_t chance_between_at(struct chance *c, const char *site, uint64_t low, uint64_t high)
 {
     assert(low <= high);
     uint64_t width = high - low;
-    return width == UINT64_MAX ? chance_next(c) : low + chance_below(c, width + 1);
+    return width == UINT64_MAX ? chance_next_at(c, site)
+                               : low + chance_below_at(c, site, width + 1);
 }
 
-bool chance_one_in(struct chance *c, uint32_t n)
+bool chance_one_in_at(struct chance *c, const char *site, uint32_t n)
 {
-    uint64_t drawn = chance_next(c);
-    return n > 0 && drawn % n == 0;
+    uint64_t word = drawn(c);
+    return chosen(c, site, 2, n > 0 && word % n == 0) != 0;
 }
 
-uint64_t chance_around(struct chance *c, uint64_t mean)
+uint64_t chance_around_at(struct chance *c, const char *site, uint64_t mean)
 {
-    uint64_t drawn = chance_next(c);
-    uint64_t tail = drawn >> 48; /* 16 bits, apart from those used below */
+    uint64_t word = drawn(c);
+    uint64_t tail = word >> 48; /* 16 bits, apart from those used below */
     uint64_t factor = tail < 64 ? 64 : tail < 2048 ? 8 : 1;
     assert(mean < UINT64_MAX / 256);
-    return mean == 0 ? 0 : (drawn & 0xffffffffffffull) % (2 * mean) * factor;
+    uint64_t value = mean == 0 ? 0 : (word & 0xffffffffffffull) % (2 * mean) * factor;
+    return chosen(c, site, 0, value);
 }

@@ -157,6 +157,7 @@ static void rw_due(struct sim_event *e)
     }
     sim_note(m->sim, m->index, KIND_DISK,
              chance_mix(o->inode->id, chance_mix(o->offset, (uint32_t)o->result ^ o->hash)));
+    sim_past_add(o, rw->writing ? "write" : "read");
     iov_soil(rw);
     disk_release(&m->disk, o->inode);
     o->inode = NULL;
@@ -221,6 +222,7 @@ static void sync_due(struct sim_event *e)
     struct sim_machine *m = o->io->machine;
     o->result = sync_ends(m, o->inode, &o->sync);
     sim_note(m->sim, m->index, KIND_DISK, chance_mix(o->inode->id, (uint32_t)o->result));
+    sim_past_add(o, "sync");
     disk_release(&m->disk, o->inode);
     o->inode = NULL;
     sim_op_ready(o);

@@ -185,6 +185,7 @@ int io_start(struct io **io, const struct io_config *config, char *why, size_t w
     new->mem = config->mem;
     new->trace = config->trace;
     chance_init(&new->random, chance_next(&m->chance), config->core.index);
+    new->random.tape = m->sim->tape;
     list_init(&new->ops);
     list_init(&new->starving);
     int error = sim_buffers_start(new, config);

@@ -50,6 +50,8 @@ struct sim_style {
 /* Everything is allocated from mem, which must be large enough for all disks: running out is not
  * survived. */
 struct sim *sim_make(struct mem *mem, uint64_t seed);
+/* The same; every draw of this world goes by the tape (may be NULL), which outlives it. */
+struct sim *sim_make_taped(struct mem *mem, uint64_t seed, struct chance_tape *tape);
 void sim_free(struct sim *s);
 struct sim_style *sim_style(struct sim *s);
 struct chance *sim_chance(struct sim *s, enum sim_stream stream);
@@ -197,5 +199,8 @@ enum sim_count {
 };
 uint64_t sim_counted(const struct sim *s, enum sim_count what);
 const char *sim_count_name(enum sim_count what);
+/* For who reads of a failed run, line by line: what each core is doing, what is in flight, and the
+ * last things that were done to the disk of each machine. */
+void sim_look(struct sim *s, void (*line)(void *context, const char *text), void *context);
 
 #endif

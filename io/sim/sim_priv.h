@@ -21,6 +21,7 @@ struct sim {
     struct mem *mem;
     uint64_t now_ns, sequence, digest, events;
     struct chance streams[SIM_STREAMS];
+    struct chance_tape *tape;
     struct sim_style style;
     struct sim_event **heap; /* [1 .. heap_count] */
     uint32_t heap_count, heap_room;
@@ -104,8 +105,9 @@ struct io {
 
 /* Something happened that this core may be waiting for. */
 void sim_core_rouse(struct sim_core *c);
-/* The core is away for so long, inside a call; any harm may come meanwhile. */
-void sim_pause(struct io *io, uint64_t ns);
+/* The core is away for so long, inside the call that uses this; any harm may come meanwhile. */
+#define sim_pause(io, ns) sim_pause_in((io), __func__, (ns))
+void sim_pause_in(struct io *io, const char *call, uint64_t ns);
 /* Leaves the core until at_ns; asleep: or until it is roused. From its own fiber. */
 void sim_core_away(struct sim_core *c, uint64_t at_ns, bool asleep);
 NODISCARD int sim_buffers_start(struct io *io, const struct io_config *config);
@@ -114,6 +116,8 @@ void sim_buffers_stop(struct io *io);
 struct io_buffer *sim_buffer_take(struct io *io, uint32_t used);
 
 /* ---- machines -------------------------------------------------------------------------------- */
+
+#define SIM_PAST 16
 
 enum fd_kind { FD_FREE, FD_FILE, FD_LISTENER, FD_SOCKET };
 
@@ -138,6 +142,7 @@ struct sim_core {
     bool started;
     bool sleeping; /* in io_poll, until `resume` or a rouse */
     bool calling;  /* inside an at-once call */
+    const char *call;
     bool poll_timeout;
 };
 
@@ -170,7 +175,17 @@ struct sim_machine {
     int64_t wall_offset_ms;
     struct chance chance; /* of this machine: entropy, disk latency */
     uint16_t next_port;
+    struct sim_past {                        /* the last calls and transfers, in a ring */
+        uint64_t at_ns, inode, offset, size; /* inode 0: a call, nothing is known of it but that */
+        const char *what;
+        int32_t result;
+        struct core_id core;
+    } past[SIM_PAST];
+    uint64_t past_count;
 };
+
+/* A transfer or a sync of the disk is done. */
+void sim_past_add(struct sim_op *o, const char *what);
 
 static inline struct sim_core *sim_core_of(struct io *io)
 {

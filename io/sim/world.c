@@ -178,18 +178,27 @@ static void style_draw(struct sim_style *y, struct chance *c)
 
 struct sim *sim_make(struct mem *mem, uint64_t seed)
 {
+    return sim_make_taped(mem, seed, NULL);
+}
+
+struct sim *sim_make_taped(struct mem *mem, uint64_t seed, struct chance_tape *tape)
+{
     struct sim *s = mem_zalloc(mem, sizeof(*s));
     assert(s != NULL);
     s->mem = mem;
+    s->tape = tape;
     s->now_ns = START_NS;
     s->digest = seed;
     list_init(&s->machines);
     list_init(&s->connections);
     list_init(&s->clients);
-    for (uint32_t i = 0; i < SIM_STREAMS; i++)
+    for (uint32_t i = 0; i < SIM_STREAMS; i++) {
         chance_init(&s->streams[i], seed, i + 1);
+        s->streams[i].tape = tape;
+    }
     struct chance draw;
     chance_init(&draw, seed, 1000);
+    draw.tape = tape;
     style_draw(&s->style, &draw);
     return s;
 }
@@ -296,6 +305,7 @@ struct sim_machine *sim_machine_make(struct sim *s, const char *host)
     list_init(&m->listeners);
     uint64_t seed = chance_mix(s->digest, m->index);
     chance_init(&m->chance, seed, 1);
+    m->chance.tape = s->tape;
     struct disk_counts counts = {
         .pages_kept = &s->counts[SIM_PAGES_KEPT],
         .pages_lost = &s->counts[SIM_PAGES_LOST],
@@ -307,6 +317,7 @@ struct sim_machine *sim_machine_make(struct sim *s, const char *host)
         .writebacks = &s->counts[SIM_WRITEBACKS],
     };
     disk_init(&m->disk, s->mem, chance_mix(seed, 2), &counts);
+    m->disk.chance.tape = s->tape;
     for (uint32_t i = 0; i < CORES_MAX; i++) {
         m->cores[i].machine = m;
         m->cores[i].id = (struct core_id){(uint16_t)i};
@@ -399,7 +410,7 @@ void sim_core_away(struct sim_core *c, uint64_t at_ns, bool asleep)
     fiber_yield(&c->fiber);
 }
 
-void sim_pause(struct io *io, uint64_t ns)
+void sim_pause_in(struct io *io, const char *call, uint64_t ns)
 {
     struct sim_core *c = io->core;
     struct sim_machine *m = io->machine;
@@ -409,6 +420,9 @@ void sim_pause(struct io *io, uint64_t ns)
     assert(io->sim->running == c);
     uint64_t until = io->sim->now_ns + chance_around(&m->chance, ns) * m->slow_factor;
     c->calling = true;
+    c->call = call;
+    m->past[m->past_count++ % SIM_PAST] =
+        (struct sim_past){.at_ns = io->sim->now_ns, .what = call, .core = c->id};
     sim_core_away(c, MAX(until, m->frozen_until), false);
     c->calling = false;
 }

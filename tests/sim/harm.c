@@ -7,6 +7,7 @@
 #include "tests/sim/run.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #define RESTART_NS   (200 * NS_PER_MS)
 #define RELIEF_NS    (300 * NS_PER_MS)
@@ -156,12 +157,26 @@ static void harm_do(struct run *r, enum harm kind)
     }
 }
 
+static const char *harm_name(enum harm kind)
+{
+    static const char *const names[HARM_KINDS] = {"cut",  "kill",   "stop",       "reset",
+                                                  "slow", "freeze", "stall-core", "stall-net",
+                                                  "wall", "error",  "dead",       "full"};
+    return names[__builtin_ctz(kind)];
+}
+
 static void harm_due(struct sim_event *e)
 {
     struct run *r = container_of(e, struct run, harm);
     enum harm kind = (enum harm)(1u << chance_below(r->fate, HARM_KINDS));
-    if (sim_up(r->machine) && (r->options.harms & kind) != 0)
+    uint32_t number = r->harms_drawn++;
+    if (sim_up(r->machine) && (r->options.harms & kind) != 0 && !plan_omits(r->plan, number)) {
+        r->harms_done++;
+        if (r->view->tells || r->view->verbose)
+            (void)fprintf(stderr, "harm %u %s %.6f\n", number, harm_name(kind),
+                          (double)sim_now_ns(r->sim) / 1e9);
         harm_do(r, kind);
+    }
     harm_later(r);
 }
 

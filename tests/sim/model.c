@@ -23,8 +23,8 @@ void model_partition_init(struct model_partition *p, struct mem *mem, const char
                           int32_t index, uint32_t producers_count)
 {
     *p = (struct model_partition){.mem = mem, .topic = topic, .index = index};
-    p->sources = mem_zalloc(mem, producers_count * sizeof(*p->sources));
-    p->sources_count = producers_count;
+    p->sources_count = MAX(producers_count, 1u);
+    p->sources = mem_zalloc(mem, p->sources_count * sizeof(*p->sources));
     assert(p->sources != NULL);
 }
 

@@ -8,58 +8,13 @@
 #include "tests/sim/ledger.h"
 #include "tests/sim/link.h"
 #include "tests/sim/model.h"
+#include "tests/sim/options.h"
 #include "tests/sim/sim_node.h"
 
-#define TOPICS_MAX     3u
-#define PARTITIONS_MAX 8u /* of one topic */
-#define PRODUCERS_MAX  6u
-#define FETCHERS_MAX   4u
 #define PARCELS_MAX    5u
 #define PARCEL_BATCHES 6u
 #define KNOWN_IDS_MAX  4096u
-#define DIRS_MAX       3u
-#define MEMBERS_MAX    9u
 _Static_assert(TOPICS_MAX *PARTITIONS_MAX <= GROUP_CELLS, "a group reads them all");
-
-/* What the seed decides (swarm): each thing is there or not, each number large or small. */
-struct run_options {
-    uint32_t cores, cores_change; /* cores_change: other numbers at later starts */
-    uint32_t dirs;                /* log directories, each a disk of its own */
-    uint32_t topics, partitions[TOPICS_MAX];
-    uint32_t producers, fetchers;
-    uint32_t batches;     /* of each producer, in all */
-    uint32_t records_max; /* of a batch */
-    uint32_t value_max;   /* bytes */
-    uint32_t think_us;    /* a producer between two requests */
-    uint32_t segment_ms;  /* 0: by size only */
-    uint32_t index_interval;
-    uint32_t wal_files;
-    uint32_t cache_mib;
-    uint64_t harm_ns;      /* how long harm is done */
-    uint64_t harm_mean_ns; /* between two */
-    uint32_t harms;        /* bits of enum harm */
-    uint32_t groups, members, offsets_partitions, join_delay_ms;
-    uint32_t tellers, txns, ledger_partitions; /* txns: of each */
-    uint32_t keeper_batches;                   /* 0: no compacted topic */
-    uint32_t keeper_segment_ms, keeper_retention_ms, keeper_codec;
-    uint32_t clean_ms, roll_ms; /* the cleaner's rest; all topics' segment.ms, 0: the default */
-};
-
-enum harm {
-    HARM_CUT = 1,
-    HARM_KILL = 2,
-    HARM_STOP = 4,
-    HARM_RESET = 8,
-    HARM_SLOW = 16,
-    HARM_FREEZE = 32,
-    HARM_STALL_CORE = 64,
-    HARM_STALL_NET = 128,
-    HARM_WALL = 256,
-    HARM_ERROR = 512, /* a few calls of a disk fail */
-    HARM_DEAD = 1024, /* a disk fails in everything for a while */
-    HARM_FULL = 2048, /* hardly any room is left for a while */
-    HARM_KINDS = 12
-};
 
 struct run;
 
@@ -164,8 +119,8 @@ struct admin {
 enum run_phase { PHASE_HARM, PHASE_HEAL, PHASE_FINAL, PHASE_STOP, PHASE_OVER };
 
 struct run {
-    uint64_t seed;
-    bool verbose;
+    const struct plan *plan;
+    const struct run_view *view;
     struct mem mem; /* everything but the node's */
     struct sim *sim;
     struct sim_machine *machine;
@@ -186,6 +141,8 @@ struct run {
     enum run_phase phase;
     uint64_t phase_deadline;
     struct sim_event harm, restart, relief, repair, hurry;
+    uint32_t harms_drawn; /* so far: the number of one */
+    uint32_t harms_done;
     bool was_ready;         /* in this start */
     bool stopping;          /* SIGTERM was sent in this start */
     uint32_t starts_before; /* the last time it was taken down */
@@ -241,8 +198,16 @@ struct run_result {
     uint64_t digest, events, virtual_ns;
     bool failed;
 };
-/* One seed. Prints one line when it fails. lies: its disk does not keep what it says it has synced,
- * which must be found. */
-struct run_result run_seed_of(uint64_t seed, bool verbose, bool lies);
+/* How a run is looked at. */
+struct run_view {
+    bool verbose; /* what the node logs, and what was done at the end */
+    bool tells;   /* prints what it is made of: knobs and harms, for tests/sim/shrink.py */
+    struct chance_tape *tape; /* NULL: none */
+    const struct run **now;   /* is told which run is under way, NULL: none */
+};
+/* One run. Prints one line when it fails, behind what the node was doing. */
+struct run_result run_plan(const struct plan *plan, const struct run_view *view);
+/* What the run under way is doing, to stderr: also from a handler of signals. */
+void run_look(const struct run *r);
 
 #endif

@@ -58,7 +58,8 @@ def main():
     took = time.monotonic() - begin
     print(f"      sim: {len(regressions)} seeds that failed once, {args.fixed} fixed ones, {args.fresh} "
           f"fresh ones from {fresh}, {args.twice} twice with the same digest: {virtual:,.0f} "
-          f"virtual s and {events:,} events in {took:.0f} s ({virtual / took:.0f}x)")
+          f"virtual s and {events:,} events in {took:.0f} s ({virtual / took:.0f}x real time, "
+          f"{events / took:,.0f} events/s)")
     print(f"# passed={seeds - failed} failed={failed} skipped=0 seconds={took:.1f}")
     return 1 if failed else 0
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker/log/log_priv.h"
 #include "broker/step.h"
 
 #define CONFIG_MEMORY (8ull << 20)
@@ -138,4 +139,55 @@ bool sim_node_tend(struct sim_node *n, int *exit_code)
     n->ready = false;
     n->ends++;
     return true;
+}
+
+/* ---- what it is doing ------------------------------------------------------------------------ */
+
+static void stages_text(const struct stage_table *t, char *to, size_t size)
+{
+    size_t at = strlen(to);
+    for (uint32_t i = 0; i < t->stages_count && at < size; i++) {
+        if (t->current[i] > 0)
+            at += (size_t)snprintf(to + at, size - at, ", %s %s %llu", t->name, t->names[i],
+                                   (unsigned long long)t->current[i]);
+    }
+}
+
+static void core_look(const struct data_core *c, char *to, size_t size)
+{
+    static const char *const states[DATA_CORE_STATES] = {"waiting", "replayed", "serving",
+                                                         "stopping", "stopped"};
+    uint32_t parked = 0, room = 0;
+    LIST_EACH(it, &c->parked)
+    parked++;
+    LIST_EACH(it, &c->room_waiters)
+    room++;
+    (void)snprintf(to, size,
+                   "core %u: %s, turn %llu, %u connections, %u parked, %u wait for room, "
+                   "%zu of %zu MiB",
+                   c->id.index, states[c->state.now], (unsigned long long)c->turns, c->conns.count,
+                   parked, room, c->mem.used_bytes >> 20, c->mem.budget_bytes >> 20);
+    stages_text(&c->flows.stages, to, size);
+    if (c->logs != NULL)
+        stages_text(&c->logs->flush_stages, to, size);
+}
+
+void sim_node_look(const struct sim_node *n, void (*line)(void *context, const char *text),
+                   void *context)
+{
+    static const char *const states[CONTROL_STATES] = {
+        "starting", "loading", "opening", "joining", "running", "leaving", "stopping", "stopped"};
+    char text[512];
+    if (n->last_error[0] != 0)
+        line(context, n->last_error);
+    (void)snprintf(text, sizeof(text), "node: %s, start %u, %s",
+                   n->node == NULL ? "down" : states[n->node->control->state.now], n->starts,
+                   n->ready ? "ready" : "not ready");
+    line(context, text);
+    for (uint32_t i = 0; n->node != NULL && i < n->node->cores_count; i++) {
+        if (n->node->cores[i]->io == NULL)
+            continue; /* not started, or has left */
+        core_look(n->node->cores[i], text, sizeof(text));
+        line(context, text);
+    }
 }

@@ -39,5 +39,8 @@ void sim_node_start(struct sim_node *n);
 /* Call it often: ends the process when all its cores have returned. True: it has just ended, with
  * *exit_code. */
 bool sim_node_tend(struct sim_node *n, int *exit_code);
+/* What its cores are doing, line by line: for who reads of a failed run. */
+void sim_node_look(const struct sim_node *n, void (*line)(void *context, const char *text),
+                   void *context);
 
 #endif

@@ -428,7 +428,7 @@ enum verdict { VERDICT_WELL, VERDICT_AGAIN, VERDICT_FIND, VERDICT_OVER };
 static enum verdict teller_judge(struct teller *t, const char *what, int16_t error)
 {
     t->run->ledger.refused += error != KE_NONE;
-    if (t->run->verbose && error != KE_NONE)
+    if (t->run->view->verbose && error != KE_NONE)
         (void)fprintf(stderr, "[%9.6f] %s: %s of transaction %u: error %d\n",
                       (double)sim_now_ns(t->run->sim) / 1e9, t->id, what, t->made, error);
     switch ((enum kafka_error)error) {

@@ -6,12 +6,17 @@
  *   --twice                    each seed twice: the digests must be equal
  *   --lie                      the device says that it has synced, and has not
  *   --defect N, --marks        with a defect; say which marks were met (laboratory builds)
+ *   --trace FILE               write the run and all its choices down
+ *   --replay FILE              repeat that run, choice by choice, to the same digest; or run a plan
+ *                              without choices (tests/sim/options.h)
+ *   --tell                     say what the run is made of (tests/sim/shrink.py)
  *
- * Exit code 0: all passed. A failing seed prints one line that reproduces it; so does an assertion
- * or a crash, by a signal handler. */
+ * Exit code 0: all passed. A failing seed prints what the node was doing and one line that
+ * reproduces it; so does an assertion or a crash, by a signal handler. */
 #include "tests/sim/run.h"
 
 #include "core/lab.h"
+#include "tests/sim/tape.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -24,13 +29,23 @@ struct options {
     uint64_t first, last;
     uint32_t seconds;
     uint32_t defect;
-    bool verbose, twice, lie, marks;
+    bool verbose, twice, lie, marks, tells;
+    const char *trace, *replay; /* files */
 };
 
 static char running[64]; /* what the signal handler prints */
+static const struct run *under_way;
+static struct tape choices; /* large */
 
+/* Half of what it looks at may be out of joint: a second signal ends it. */
 static void on_signal(int number)
 {
+    (void)signal(SIGABRT, SIG_DFL);
+    (void)signal(SIGSEGV, SIG_DFL);
+    if (under_way != NULL)
+        run_look(under_way);
+    if (choices.file != NULL)
+        (void)fflush(choices.file);
     ssize_t n = write(STDERR_FILENO, running, strlen(running));
     (void)n;
     (void)signal(number, SIG_DFL);
@@ -40,81 +55,89 @@ static void on_signal(int number)
 static void usage(void)
 {
     (void)fprintf(stderr, "usage: torc-sim [--seed N | --seeds A..B] [--time SECONDS] [--twice] "
-                          "[--verbose] [--lie] [--defect N] [--marks]\n");
+                          "[--verbose] [--lie] [--defect N] [--marks] [--trace FILE] "
+                          "[--replay FILE] [--tell]\n");
+}
+
+static bool parse_number(const char *text, uint64_t most, uint64_t *number)
+{
+    char *end;
+    *number = strtoull(text, &end, 10);
+    return end != text && *end == 0 && *number <= most;
+}
+
+static bool parse_range(const char *text, struct options *o)
+{
+    char *end;
+    o->first = strtoull(text, &end, 10);
+    if (end == text || strncmp(end, "..", 2) != 0)
+        return false;
+    return parse_number(end + 2, UINT64_MAX, &o->last) && o->last >= o->first;
+}
+
+static bool parse_flag(const char *word, struct options *o)
+{
+    const struct {
+        const char *name;
+        bool *flag;
+    } flags[] = {{"--verbose", &o->verbose},
+                 {"--twice", &o->twice},
+                 {"--lie", &o->lie},
+                 {"--marks", &o->marks},
+                 {"--tell", &o->tells}};
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        if (strcmp(word, flags[i].name) == 0)
+            return *flags[i].flag = true;
+    }
+    return false;
 }
 
 static bool parse(int argc, char **argv, struct options *o)
 {
     for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        char *end;
-        if (strcmp(argv[i], "--verbose") == 0) {
-            o->verbose = true;
-        } else if (strcmp(argv[i], "--twice") == 0) {
-            o->twice = true;
-        } else if (strcmp(argv[i], "--lie") == 0) {
-            o->lie = true;
-        } else if (strcmp(argv[i], "--marks") == 0) {
-            o->marks = true;
-        } else if (strcmp(argv[i], "--defect") == 0) {
-            o->defect = (uint32_t)strtoul(value, &end, 10);
-            if (end == value || *end != 0)
-                return false;
-            i++;
-        } else if (strcmp(argv[i], "--seed") == 0) {
-            o->first = o->last = strtoull(value, &end, 10);
-            if (end == value || *end != 0)
-                return false;
-            i++;
-        } else if (strcmp(argv[i], "--seeds") == 0) {
-            o->first = strtoull(value, &end, 10);
-            if (end == value || strncmp(end, "..", 2) != 0)
-                return false;
-            o->last = strtoull(end + 2, &end, 10);
-            if (*end != 0 || o->last < o->first)
-                return false;
-            i++;
-        } else if (strcmp(argv[i], "--time") == 0) {
-            o->seconds = (uint32_t)strtoul(value, &end, 10);
-            if (end == value || *end != 0)
-                return false;
-            i++;
-        } else {
+        uint64_t number = 0;
+        bool good;
+        if (parse_flag(argv[i], o))
+            continue;
+        if (i + 1 >= argc)
             return false;
+        const char *word = argv[i++], *value = argv[i];
+        if (strcmp(word, "--defect") == 0) {
+            good = parse_number(value, UINT32_MAX, &number);
+            o->defect = (uint32_t)number;
+        } else if (strcmp(word, "--seed") == 0) {
+            good = parse_number(value, UINT64_MAX, &o->first);
+            o->last = o->first;
+        } else if (strcmp(word, "--seeds") == 0) {
+            good = parse_range(value, o);
+        } else if (strcmp(word, "--time") == 0) {
+            good = parse_number(value, UINT32_MAX, &number);
+            o->seconds = (uint32_t)number;
+        } else if (strcmp(word, "--trace") == 0) {
+            good = (o->trace = value) != NULL;
+        } else if (strcmp(word, "--replay") == 0) {
+            good = (o->replay = value) != NULL;
+        } else {
+            good = false;
         }
+        if (!good)
+            return false;
     }
-    return true;
+    return (o->trace == NULL && o->replay == NULL) ||
+           (!o->twice && o->seconds == 0 && o->first == o->last);
 }
 
-/* Whether the seed failed. */
-static bool run_seed(uint64_t seed, const struct options *o, uint64_t *events, uint64_t *virtual_ns)
-{
-    (void)snprintf(running, sizeof(running), "FAIL torc-sim --seed %llu: crashed\n",
-                   (unsigned long long)seed);
-    struct run_result first = run_seed_of(seed, o->verbose, o->lie);
-    *events += first.events;
-    *virtual_ns += first.virtual_ns;
-    if (o->verbose)
-        (void)fprintf(stderr, "digest %016llx\n", (unsigned long long)first.digest);
-    if (first.failed || !o->twice)
-        return first.failed;
-    struct run_result second = run_seed_of(seed, false, o->lie);
-    if (second.digest == first.digest && !second.failed)
-        return false;
-    (void)fprintf(stderr, "FAIL torc-sim --seed %llu --twice: digests %016llx and %016llx\n",
-                  (unsigned long long)seed, (unsigned long long)first.digest,
-                  (unsigned long long)second.digest);
-    return true;
-}
+/* ---- runs ------------------------------------------------------------------------------------ */
 
 /* What this build has of core/lab.h. False: it has nothing. */
-static bool lab_use(const struct options *o)
+static bool lab_use(uint32_t defect, bool marks)
 {
 #if TORC_LAB
-    *lab_defect() = o->defect;
+    (void)marks;
+    *lab_defect() = defect;
     return true;
 #else
-    return o->defect == 0 && !o->marks;
+    return defect == 0 && !marks;
 #endif
 }
 
@@ -134,28 +157,101 @@ static void lab_tell(const struct options *o)
 #endif
 }
 
+static struct run_result run_one(const struct plan *plan, const struct options *o,
+                                 struct chance_tape *tape)
+{
+    struct run_view view = {
+        .verbose = o->verbose, .tells = o->tells, .tape = tape, .now = &under_way};
+    (void)snprintf(running, sizeof(running), "FAIL torc-sim --seed %llu: crashed\n",
+                   (unsigned long long)plan->seed);
+    return run_plan(plan, &view);
+}
+
+/* Whether the seed failed. */
+static bool run_seed(uint64_t seed, const struct options *o, struct run_result *sum)
+{
+    struct plan plan = {.seed = seed, .lies = o->lie, .defect = o->defect};
+    struct run_result first = run_one(&plan, o, NULL);
+    sum->events += first.events;
+    sum->virtual_ns += first.virtual_ns;
+    if (o->verbose)
+        (void)fprintf(stderr, "digest %016llx\n", (unsigned long long)first.digest);
+    if (first.failed || !o->twice)
+        return first.failed;
+    struct run_result second = run_one(&plan, o, NULL);
+    if (second.digest == first.digest && !second.failed)
+        return false;
+    (void)fprintf(stderr, "FAIL torc-sim --seed %llu --twice: digests %016llx and %016llx\n",
+                  (unsigned long long)seed, (unsigned long long)first.digest,
+                  (unsigned long long)second.digest);
+    return true;
+}
+
+/* One run that comes from a file, goes to a file, or both. */
+static bool run_file(const struct options *o, struct run_result *sum)
+{
+    struct plan plan = {.seed = o->first, .lies = o->lie, .defect = o->defect};
+    char why[128];
+    FILE *from = o->replay != NULL ? fopen(o->replay, "r") : NULL;
+    FILE *to = o->trace != NULL ? fopen(o->trace, "w") : NULL;
+    bool good = (o->replay == NULL || from != NULL) && (o->trace == NULL || to != NULL);
+    if (!good || (from != NULL && !plan_read(&plan, from, why, sizeof(why)))) {
+        (void)fprintf(stderr, "FAIL torc-sim: the file %s\n", good ? why : "cannot be opened");
+        return true;
+    }
+    if (!lab_use(plan.defect, false)) {
+        (void)fprintf(stderr, "FAIL torc-sim: this build has no defects\n");
+        return true;
+    }
+    int next = from != NULL ? fgetc(from) : EOF;
+    bool repeats = next != EOF && ungetc(next, from) == next;
+    if (to != NULL) {
+        plan_write(&plan, to);
+        (void)fprintf(to, "choices\n");
+        tape_write(&choices, to);
+    } else if (repeats) {
+        tape_repeat(&choices, from);
+    }
+    *sum = run_one(&plan, o, to != NULL || repeats ? &choices.base : NULL);
+    bool same = (to == NULL && !repeats) || tape_end(&choices, sum->digest);
+    if (!same)
+        (void)fprintf(stderr, "FAIL torc-sim --replay: another run: %s\n", choices.parted);
+    (void)printf("digest %016llx, %llu choices\n", (unsigned long long)sum->digest,
+                 (unsigned long long)choices.count);
+    good = (to == NULL || fclose(to) == 0) && (from == NULL || fclose(from) == 0);
+    return sum->failed || !same || !good;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
-    if (!parse(argc, argv, &o) || !lab_use(&o)) {
+    if (!parse(argc, argv, &o) || !lab_use(o.defect, o.marks)) {
         usage();
         return 2;
     }
     (void)signal(SIGABRT, on_signal);
     (void)signal(SIGSEGV, on_signal);
-    uint64_t failures = 0, seeds = 0, events = 0, virtual_ns = 0;
-    time_t start = time(NULL);
+    uint64_t failures = 0, seeds = 0;
+    struct run_result sum = {0};
+    struct timespec start, end;
+    (void)clock_gettime(CLOCK_MONOTONIC, &start);
+    double took = 0;
     if (o.seconds > 0)
         o.last = UINT64_MAX;
     for (uint64_t seed = o.first; seed <= o.last; seed++) {
-        failures += run_seed(seed, &o, &events, &virtual_ns);
+        bool files = o.trace != NULL || o.replay != NULL;
+        failures += files ? run_file(&o, &sum) : run_seed(seed, &o, &sum);
         seeds++;
-        if (o.seconds > 0 && time(NULL) - start >= (time_t)o.seconds)
+        (void)clock_gettime(CLOCK_MONOTONIC, &end);
+        took = (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9;
+        if (o.seconds > 0 && took >= o.seconds)
             break;
     }
     lab_tell(&o);
-    (void)printf("%llu seeds, %llu failed, %.1f virtual s, %llu events, %ld s\n",
-                 (unsigned long long)seeds, (unsigned long long)failures, (double)virtual_ns / 1e9,
-                 (unsigned long long)events, (long)(time(NULL) - start));
+    double virtual_s = (double)sum.virtual_ns / 1e9;
+    (void)printf("%llu seeds, %llu failed, %.1f virtual s, %llu events, %.1f s: %.0fx real time, "
+                 "%.0f events/s\n",
+                 (unsigned long long)seeds, (unsigned long long)failures, virtual_s,
+                 (unsigned long long)sum.events, took, virtual_s / took, (double)sum.events / took);
     return failures > 0 ? 1 : 0;
 }

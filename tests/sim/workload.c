@@ -49,72 +49,8 @@ void run_new_id(struct run *r, struct producer *p, int64_t id, int16_t epoch)
     p->producer_epoch = epoch;
 }
 
-/* ---- what the seed decides ------------------------------------------------------------------- */
-
-static void options_draw(struct run_options *o, struct chance *c)
-{
-    static const uint32_t records[] = {1, 10, 100};
-    static const uint32_t values[] = {1, 100, 1000, 20000};
-    static const uint32_t batches[] = {20, 100, 400};
-    static const uint32_t thinks[] = {1, 500, 20000};
-    static const uint64_t means[] = {20 * NS_PER_MS, 200 * NS_PER_MS, NS_PER_S, 4 * NS_PER_S};
-    o->cores = (uint32_t)chance_between(c, 1, 5);
-    o->cores_change = chance_one_in(c, 3);
-    o->dirs = chance_one_in(c, 2) ? 1 : (uint32_t)chance_between(c, 2, DIRS_MAX);
-    o->topics = (uint32_t)chance_between(c, 1, TOPICS_MAX);
-    for (uint32_t i = 0; i < TOPICS_MAX; i++)
-        o->partitions[i] = (uint32_t)chance_between(c, 1, PARTITIONS_MAX);
-    o->producers = (uint32_t)chance_between(c, 1, PRODUCERS_MAX);
-    o->fetchers = (uint32_t)chance_between(c, 0, FETCHERS_MAX);
-    o->batches = batches[chance_below(c, 3)];
-    o->records_max = records[chance_below(c, 3)];
-    o->value_max = values[chance_below(c, 4)];
-    if (o->records_max * o->value_max > 100000)
-        o->records_max = 10;
-    o->think_us = thinks[chance_below(c, 3)];
-    o->segment_ms = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 50, 2000);
-    o->index_interval = chance_one_in(c, 2) ? 4096 : 1;
-    o->wal_files = (uint32_t)chance_between(c, 2, 4);
-    o->cache_mib = (uint32_t)chance_between(c, 4, 16);
-    o->harm_ns = chance_between(c, 1, 8) * NS_PER_S;
-    o->harm_mean_ns = means[chance_below(c, 4)];
-    o->harms = (uint32_t)chance_below(c, 1u << HARM_KINDS);
-    if (chance_one_in(c, 4))
-        o->harms = HARM_CUT;
-    o->groups = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 1, GROUPS_MAX);
-    o->members = o->groups == 0 ? 0 : (uint32_t)chance_between(c, o->groups, MEMBERS_MAX);
-    o->offsets_partitions = (uint32_t)chance_between(c, 1, 6);
-    o->join_delay_ms = (uint32_t)chance_below(c, 2) * 100;
-    o->tellers = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 1, TELLERS_MAX);
-    o->txns = (uint32_t)chance_between(c, 5, TXNS_MAX);
-    o->ledger_partitions = (uint32_t)chance_between(c, 1, LEDGER_PARTITIONS);
-    o->keeper_batches = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 20, 600);
-    o->keeper_segment_ms = (uint32_t)chance_between(c, 30, 1500);
-    o->keeper_retention_ms = chance_one_in(c, 3) ? 86400000 : (uint32_t)chance_between(c, 1, 1000);
-    o->keeper_codec = (uint32_t)chance_below(c, 4);
-    o->clean_ms = (uint32_t)chance_between(c, 5, 400);
-    o->roll_ms = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 100, 3000);
-    if (o->groups > 0 || o->tellers > 0)
-        o->batches = batches[0];
-}
-
-static void options_print(const struct run *r)
-{
-    const struct run_options *o = &r->options;
-    (void)fprintf(
-        stderr,
-        "seed %llu: cores %u%s dirs %u topics %u (%u %u %u) producers %u fetchers %u batches %u "
-        "records %u value %u think %u us segment %u ms index %u wal %u cache %u "
-        "harm %llu ms every %llu ms kinds %#x groups %u members %u tellers %u txns %u kept %u "
-        "(segment %u ms retention %u ms codec %u) clean %u ms roll %u ms\n",
-        (unsigned long long)r->seed, o->cores, o->cores_change ? "*" : "", o->dirs, o->topics,
-        o->partitions[0], o->partitions[1], o->partitions[2], o->producers, o->fetchers, o->batches,
-        o->records_max, o->value_max, o->think_us, o->segment_ms, o->index_interval, o->wal_files,
-        o->cache_mib, (unsigned long long)(o->harm_ns / NS_PER_MS),
-        (unsigned long long)(o->harm_mean_ns / NS_PER_MS), o->harms, o->groups, o->members,
-        o->tellers, o->txns, o->keeper_batches, o->keeper_segment_ms, o->keeper_retention_ms,
-        o->keeper_codec, o->clean_ms, o->roll_ms);
-}
+/* ---- the node ----------------------------------------------------------------------------------
+ */
 
 static void run_properties(const struct run *r, char *to, size_t size)
 {
@@ -155,7 +91,7 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    SIM_NODE_PORT, SIM_NODE_PORT, dirs[o->dirs - 1], o->offsets_partitions,
                    o->offsets_partitions, o->ledger_partitions, o->join_delay_ms, o->cores,
                    (unsigned long long)(NODE_MEMORY * (o->cores + 1)), o->wal_files,
-                   o->cache_mib << 20, r->verbose ? "debug" : "warn", o->clean_ms, roll);
+                   o->cache_mib << 20, r->view->verbose ? "debug" : "warn", o->clean_ms, roll);
 }
 
 /* ---- phases ---------------------------------------------------------------------------------- */
@@ -193,7 +129,7 @@ static void run_move(struct run *r, enum run_phase phase, uint64_t limit_ns)
     r->phase = phase;
     r->phase_deadline = sim_now_ns(r->sim) + limit_ns;
     sim_note(r->sim, 0, 200, phase);
-    if (r->verbose)
+    if (r->view->verbose)
         (void)fprintf(stderr, "[%9.6f] ---- phase %d\n", (double)sim_now_ns(r->sim) / 1e9, phase);
 }
 
@@ -318,22 +254,24 @@ static bool run_over(void *context)
 
 /* ---- one seed -------------------------------------------------------------------------------- */
 
-static void run_make(struct run *r, uint64_t seed, bool verbose, bool lies)
+static void run_make(struct run *r)
 {
+    const struct plan *plan = r->plan;
     char properties[2048];
     struct chance draw;
     int error = mem_init(&r->mem, RUN_MEMORY);
     assert(error == 0);
-    r->seed = seed;
-    r->verbose = verbose;
-    r->sim = sim_make(&r->mem, seed);
-    sim_style(r->sim)->lies = lies;
+    r->sim = sim_make_taped(&r->mem, plan->seed, r->view->tape);
+    sim_style(r->sim)->lies = plan->lies;
     r->chance = sim_chance(r->sim, SIM_WORKLOAD);
     r->fate = sim_chance(r->sim, SIM_FAULTS);
-    chance_init(&draw, seed, 2000);
+    chance_init(&draw, plan->seed, 2000);
+    draw.tape = r->view->tape;
     options_draw(&r->options, &draw);
-    if (verbose)
-        options_print(r);
+    if (!options_set(&r->options, sim_style(r->sim), plan))
+        run_fail(r, "the plan has a knob that is not known");
+    if (r->view->verbose || r->view->tells)
+        options_print(&r->options, sim_style(r->sim), stderr, r->view->tells);
     r->machine = sim_machine_make(r->sim, "10.0.0.1");
     sim_disk_volume(r->machine, "/data", 0);
     for (uint32_t i = 0; i < r->options.dirs; i++) {
@@ -341,7 +279,7 @@ static void run_make(struct run *r, uint64_t seed, bool verbose, bool lies)
         sim_disk_volume(r->machine, properties, i);
     }
     run_properties(r, properties, sizeof(properties));
-    if (!sim_node_make(&r->node, r->sim, r->machine, properties, verbose))
+    if (!sim_node_make(&r->node, r->sim, r->machine, properties, r->view->verbose))
         run_fail(r, "the configuration is refused: %s", r->node.why);
     r->node.cores_count = r->options.cores;
     for (uint32_t t = 0; t < r->options.topics; t++) {
@@ -496,16 +434,21 @@ static void run_summary(const struct run *r)
                       (unsigned long long)sim_counted(r->sim, (enum sim_count)i));
 }
 
-struct run_result run_seed_of(uint64_t seed, bool verbose, bool lies)
+static void look_line(void *context, const char *text)
 {
-    struct run *r;
-    struct mem own;
-    int error = mem_init(&own, sizeof(*r) + 4096);
-    assert(error == 0);
-    r = mem_zalloc(&own, sizeof(*r));
-    assert(r != NULL);
-    run_make(r, seed, verbose, lies);
-    run_make_groups(r);
+    (void)context;
+    (void)fprintf(stderr, "  %s\n", text);
+}
+
+void run_look(const struct run *r)
+{
+    (void)fprintf(stderr, "  phase %d, %u harms done\n", r->phase, r->harms_done);
+    sim_node_look(&r->node, look_line, NULL);
+    sim_look(r->sim, look_line, NULL);
+}
+
+static void run_start(struct run *r)
+{
     admin_start(&r->admin, r);
     for (uint32_t i = 0; i < r->options.producers; i++)
         producer_start(&r->producers[i], r, i);
@@ -520,20 +463,40 @@ struct run_result run_seed_of(uint64_t seed, bool verbose, bool lies)
     if (r->options.keeper_batches > 0)
         keeper_start(&r->keeper, r);
     harm_start(r);
+}
+
+struct run_result run_plan(const struct plan *plan, const struct run_view *view)
+{
+    struct run *r;
+    struct mem own;
+    int error = mem_init(&own, sizeof(*r) + 4096);
+    assert(error == 0);
+    r = mem_zalloc(&own, sizeof(*r));
+    assert(r != NULL);
+    r->plan = plan;
+    r->view = view;
+    run_make(r);
+    run_make_groups(r);
+    run_start(r);
     if (!r->failed)
         sim_node_start(&r->node);
+    *view->now = r;
     (void)sim_run(r->sim, UINT64_MAX, run_over, r);
+    *view->now = NULL;
     if (!r->failed && r->phase != PHASE_OVER)
         run_fail(r, "nothing happens any more in phase %d", r->phase);
     struct run_result result = {.digest = sim_digest(r->sim),
                                 .events = sim_events(r->sim),
                                 .virtual_ns = sim_now_ns(r->sim)};
-    if (verbose)
+    if (view->verbose)
         run_summary(r);
+    if (r->failed)
+        run_look(r);
     run_free(r);
     result.failed = r->failed;
     if (r->failed)
-        (void)fprintf(stderr, "FAIL torc-sim --seed %llu: %s\n", (unsigned long long)seed, r->text);
+        (void)fprintf(stderr, "FAIL torc-sim --seed %llu: %s\n", (unsigned long long)plan->seed,
+                      r->text);
     mem_free(&own, r, sizeof(*r));
     mem_destroy(&own);
     return result;
