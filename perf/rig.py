@@ -190,7 +190,8 @@ def figures(result):
     records = counts["records"] or counts["read_records"]
     return {"mb_per_s": data / 1e6 / (seconds_read or seconds),
             "records_per_s": records / (seconds_read or seconds),
-            "broker_cpu_s_per_gb": cost.get("broker_cpu_s_per_gb", 0), "broker_cpu": cpu / seconds,
+            "cpu_s_per_gb": cost.get("broker_cpu_s_per_gb", 0), "broker_cpu": cpu / seconds,
+            "cpu_us_per_record": cpu * 1e6 / records if records else 0,
             "p50_us": latency.get("p50_us"), "p99_us": latency.get("p99_us"),
             "p999_us": latency.get("p99.9_us"), "rss_mb": cost.get("broker_rss_bytes", 0) / 1e6,
             "written_per_byte": round(cost.get("broker_written_bytes", 0) / data, 2) if data else 0,

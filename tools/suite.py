@@ -122,6 +122,8 @@ STEPS = [
          [PY, "tests/abuse/run.py"], (), (*BROKER, LOAD), 300),
     Step("bench/loopback", "torc bench measures what it says and finds what is lost or repeated",
          [PY, "tests/bench/run.py"], (), BROKER, 200),
+    Step("bench/compare", "torc beside Apache Kafka: every load of perf/compare runs and is sound",
+         ["bash", "-c", "perf/compare --short" + ONE_PASSED], JAVA, BROKER, 300),
     Step("run/proof", "what ./tools/run shows: write, read, kill, read again, copy exactly once",
          ["bash", "-c", "python3 tools/prove.py" + ONE_PASSED], ("kcat",), BROKER, 200),
 ]

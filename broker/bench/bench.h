@@ -62,6 +62,7 @@ struct bench_options {
     double aborts;    /* share of transactions that are aborted on purpose */
     uint64_t backlog; /* catch-up: records that lie there before it begins */
     uint32_t fetch_bytes, partition_bytes, fetch_wait_ms;
+    uint32_t passes;         /* consume: over all there is; records are looked at in the first */
     uint64_t limit;          /* records to produce, then it ends; 0: by time */
     bool quiet;              /* no progress line */
     const bool *interrupted; /* becomes true when the user has had enough; may be NULL */

@@ -198,6 +198,7 @@ struct receiver {
     uint64_t frame_room;
     int32_t correlation;
     uint64_t asked_ns;
+    uint32_t passes; /* over all of its partitions that are done */
     bool asking, open, done;
 };
 

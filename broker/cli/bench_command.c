@@ -49,6 +49,7 @@
 #define SEED        {"seed", 0, false, "N", "of values and keys (1)"}
 #define FETCH_BYTES {"fetch-bytes", 0, false, "N", "of an answer at most (16 MiB)"}
 #define PARTITION   {"partition-bytes", 0, false, "N", "of a partition in an answer (1 MiB)"}
+#define PASSES      {"passes", 0, false, "N", "over all; only the first looks at records (1)"}
 #define BACKLOG     {"backlog", 0, false, "N", "records that wait for consumers (1000000)"}
 #define HTML        {"html", 0, false, "FILE", "a page with curves"}
 #define ABORTS      {"aborts", 0, false, "PERCENT", "of the transactions (0)"}
@@ -70,8 +71,8 @@
 #define COMMON      BROKERS, SECONDS, WARMUP, THREADS, PID, JSON, HTML, QUIET, PLOT, FLOOR
 
 const struct option bench_produce_options[] = {RATE, MAXIMUM, COUNT, COMMON, WRITING, SERIES, END};
-const struct option bench_consume_options[] = {COMMON, TOPIC, CONSUMERS, FETCH_BYTES, PARTITION,
-                                               END};
+const struct option bench_consume_options[] = {COMMON,    TOPIC,  CONSUMERS, FETCH_BYTES,
+                                               PARTITION, PASSES, END};
 const struct option bench_e2e_options[] = {RATE, MAXIMUM, COMMON, CONSUMERS, WRITING, FETCH_BYTES,
                                            PARTITION, SERIES, END};
 const struct option bench_catch_up_options[] = {RATE, MAXIMUM, COMMON, BACKLOG, CONSUMERS, WRITING,
@@ -207,6 +208,7 @@ static void read_numbers(struct asked *a)
     o->backlog = (uint64_t)number(a, "backlog", 1, 1e12, 1e6);
     o->fetch_bytes = whole(a, "fetch-bytes", 1, 1u << 28, 16u << 20);
     o->partition_bytes = whole(a, "partition-bytes", 1, 1u << 28, 1u << 20);
+    o->passes = whole(a, "passes", 1, UINT32_MAX, 1);
     o->fetch_wait_ms = 500;
     o->limit = (uint64_t)number(a, "count", 1, 1e12, 0);
     o->aborts = number(a, "aborts", 0, 100, 0) / 100;

@@ -57,6 +57,8 @@ def produce(b):
 def kinds_of_batches(b):
     r, _ = b.sound("produce", "--topic", "n", "--create", 3, "--max", "--count", 2400, "--records", 10)
     assert r["counts"]["acknowledged"] == 2400, r["counts"]
+    r, _ = b.sound("consume", "--topic", "n", "--consumers", 2, "--passes", 3)
+    assert r["counts"]["read_records"] == 7200 and r["verified"]["checked"] == 2400, r
     words = ["--max", "--seconds", 0.1, "--warmup", 0, "--create", 8, "--fresh", "--topic", "k"]
     for more in (["--acks", 1], ["--acks", 0], ["--idempotent"], ["--keys", 9], ["--batches", 2],
                  ["--records", 100, "--size", 10], ["--records", 20, "--codec", "lz4"],
