@@ -20,15 +20,32 @@ SLICE = 25  # seeds of one process
 LIMIT_S = 600
 
 
+def start(first, last, *words, junk=""):
+    return subprocess.run([SIM, "--seeds", f"{first}..{last}", *words], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S, check=False,
+                          env={**os.environ, "MALLOC_CONF": junk})
+
+
 def run(first, last, *words):
-    task = subprocess.run([SIM, "--seeds", f"{first}..{last}", *words], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S, check=False)
+    task = start(first, last, *words)
     done = re.search(r"^(\d+) seeds, (\d+) failed, ([\d.]+) virtual s, (\d+) events", task.stdout,
                      re.M)
     if task.returncode != 0 or done is None:
         print(task.stdout[-2000:])
         return last - first + 1, max(1, int(done[2]) if done else 1), 0.0, 0
     return int(done[1]), int(done[2]), float(done[3]), int(done[4])
+
+
+def run_twice(first, last):
+    """In two processes, which the system lays out differently, with memory that is filled with junk when
+    it is given and when it is given back, and with memory of zeros: the digests must be the same."""
+    junk, zero = (start(first, last, "--digests", junk=j) for j in ("junk:true", "zero:true"))
+    one, other = (dict(re.findall(r"^digest (\d+) (\w+)$", t.stdout, re.M)) for t in (junk, zero))
+    differ = [seed for seed in one if one[seed] != other.get(seed)]
+    for seed in differ:
+        print(f"FAIL torc-sim --seed {seed}: digests {one[seed]} with junk and {other.get(seed)}")
+    failed = max(len(differ), int(junk.returncode != 0 or len(one) != last - first + 1))
+    return last - first + 1, failed, 0.0, 0
 
 
 def known(above):
@@ -42,7 +59,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fixed", type=int, default=300, help="seeds 1..N (default: 300)")
     parser.add_argument("--fresh", type=int, default=60, help="seeds from the clock (default: 60)")
-    parser.add_argument("--twice", type=int, default=20, help="run twice each (default: 20)")
+    parser.add_argument("--twice", type=int, default=20, help="seeds 1..N twice each (default: 20)")
     args = parser.parse_args()
     begin, fresh = time.monotonic(), int(time.time()) * 1000
     regressions = known(args.fixed)
@@ -50,9 +67,10 @@ def main():
     work += [(a, min(a + SLICE - 1, args.fixed)) for a in range(1, args.fixed + 1, SLICE)]
     work += [(fresh + a, fresh + min(a + SLICE, args.fresh) - 1)
              for a in range(0, args.fresh, SLICE)]
-    work += [(1, args.twice, "--twice")] if args.twice else []
+    twice = [(a, min(a + SLICE - 1, args.twice)) for a in range(1, args.twice + 1, SLICE)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         results = list(pool.map(lambda w: run(*w), work))
+        results += pool.map(lambda w: run_twice(*w), twice)
     seeds, failed = sum(r[0] for r in results), sum(r[1] for r in results)
     virtual, events = sum(r[2] for r in results), sum(r[3] for r in results)
     took = time.monotonic() - begin

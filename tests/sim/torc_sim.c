@@ -4,6 +4,7 @@
  *   torc-sim --seeds A..B      these seeds
  *   torc-sim --time S          seeds from --seed (or 0) on, for S seconds
  *   --twice                    each seed twice: the digests must be equal
+ *   --digests                  print that of each seed
  *   --lie                      the device says that it has synced, and has not
  *   --defect N, --marks        with a defect; say which marks were met (laboratory builds)
  *   --trace FILE               write the run and all its choices down
@@ -29,7 +30,7 @@ struct options {
     uint64_t first, last;
     uint32_t seconds;
     uint32_t defect;
-    bool verbose, twice, lie, marks, tells;
+    bool verbose, twice, digests, lie, marks, tells;
     const char *trace, *replay; /* files */
 };
 
@@ -55,7 +56,7 @@ static void on_signal(int number)
 static void usage(void)
 {
     (void)fprintf(stderr, "usage: torc-sim [--seed N | --seeds A..B] [--time SECONDS] [--twice] "
-                          "[--verbose] [--lie] [--defect N] [--marks] [--trace FILE] "
+                          "[--digests] [--verbose] [--lie] [--defect N] [--marks] [--trace FILE] "
                           "[--replay FILE] [--tell]\n");
 }
 
@@ -81,7 +82,7 @@ static bool parse_flag(const char *word, struct options *o)
         const char *name;
         bool *flag;
     } flags[] = {{"--verbose", &o->verbose},
-                 {"--twice", &o->twice},
+                 {"--twice", &o->twice}, {"--digests", &o->digests},
                  {"--lie", &o->lie},
                  {"--marks", &o->marks},
                  {"--tell", &o->tells}};
@@ -174,8 +175,9 @@ static bool run_seed(uint64_t seed, const struct options *o, struct run_result *
     struct run_result first = run_one(&plan, o, NULL);
     sum->events += first.events;
     sum->virtual_ns += first.virtual_ns;
-    if (o->verbose)
-        (void)fprintf(stderr, "digest %016llx\n", (unsigned long long)first.digest);
+    if (o->digests || o->verbose)
+        (void)printf("digest %llu %016llx\n", (unsigned long long)seed,
+                     (unsigned long long)first.digest);
     if (first.failed || !o->twice)
         return first.failed;
     struct run_result second = run_one(&plan, o, NULL);
