@@ -81,11 +81,8 @@ static bool parse_flag(const char *word, struct options *o)
     const struct {
         const char *name;
         bool *flag;
-    } flags[] = {{"--verbose", &o->verbose},
-                 {"--twice", &o->twice}, {"--digests", &o->digests},
-                 {"--lie", &o->lie},
-                 {"--marks", &o->marks},
-                 {"--tell", &o->tells}};
+    } flags[] = {{"--verbose", &o->verbose}, {"--twice", &o->twice}, {"--digests", &o->digests},
+                 {"--lie", &o->lie},         {"--marks", &o->marks}, {"--tell", &o->tells}};
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
         if (strcmp(word, flags[i].name) == 0)
             return *flags[i].flag = true;
