@@ -18,7 +18,7 @@ struct producer_change {    /* what an accepted batch will do */
     const char *message;
     int64_t base_offset, last_offset, timestamp; /* of the original: PRODUCER_DUPLICATE */
     struct producer *producer;                   /* known, or reserved */
-    struct producer_txn *txn;                    /* reserved for a marker */
+    struct producer_txn *txn;                    /* reserved: the batch opens it */
     bool made, marker, commit;
     int32_t coordinator_epoch;
     bool aborts; /* the transaction that was open: then this is its entry */
