@@ -12,7 +12,7 @@
  *
  * Invariants:
  *  1. Between a key's home slot and its slot there is no empty slot.
- *  2. At most 7/8 of the slots are used, so every probe ends.
+ *  2. At most 7/8 of the slots are used, and one is always empty, so every probe ends.
  *  3. Positions depend on keys, seed and the order of changes, never on addresses.
  *
  * Failure modes: growing is over budget: -ENOMEM and nothing has changed. Keys chosen by an enemy
@@ -24,7 +24,7 @@
 
 #include "core/core.h"
 
-#define MAP_SLOTS_MIN 8u
+#define MAP_SLOTS_MIN 2u /* most maps of a group hold one thing */
 #define MAP_SLOTS_MAX (1u << 30)
 
 #define MIX_A 0x9e3779b97f4a7c15ull
@@ -112,10 +112,16 @@ void *map_get(const struct map *m, const void *key, uint32_t key_size)
     return map_find(m, key, key_size, map_hash32(m, key, key_size))->value;
 }
 
+/* How many of so many slots may be used. */
+static uint32_t map_room(uint32_t slots_count)
+{
+    return slots_count - MAX(slots_count / 8, MIN(slots_count, 1u));
+}
+
 /* Moves everything into slots_count slots. 0 or -ENOMEM. */
 static int map_resize(struct map *m, uint32_t slots_count)
 {
-    assert(slots_count / 8 * 7 >= m->count);
+    assert(map_room(slots_count) >= m->count);
     struct map_slot *slots = mem_zalloc(m->mem, (size_t)slots_count * sizeof(*slots));
     if (slots == NULL)
         return -ENOMEM;
@@ -124,7 +130,7 @@ static int map_resize(struct map *m, uint32_t slots_count)
         if (m->slots[i].value == NULL)
             continue;
         uint32_t at = m->slots[i].hash & (slots_count - 1);
-        while (slots[at].value != NULL) /* ends: an eighth of the slots are empty */
+        while (slots[at].value != NULL) /* ends: invariant 2 */
             at = (at + 1) & (slots_count - 1);
         slots[at] = m->slots[i];
         moved++;
@@ -141,7 +147,7 @@ int map_reserve(struct map *m, uint32_t count)
 {
     assert(m->mem != NULL);
     uint32_t slots_count = MAX(m->slots_count, MAP_SLOTS_MIN);
-    while (slots_count / 8 * 7 < count && slots_count <= MAP_SLOTS_MAX)
+    while (map_room(slots_count) < count && slots_count <= MAP_SLOTS_MAX)
         slots_count *= 2;
     if (slots_count > MAP_SLOTS_MAX)
         return -ENOMEM;
@@ -161,7 +167,7 @@ int map_put(struct map *m, const void *key, uint32_t key_size, void *value)
             return 0;
         }
     }
-    if (m->count + 1 > m->slots_count / 8 * 7 && map_reserve(m, m->count + 1) < 0)
+    if (m->count + 1 > map_room(m->slots_count) && map_reserve(m, m->count + 1) < 0)
         return -ENOMEM;
     struct map_slot *s = map_find(m, key, key_size, hash);
     assert(s->value == NULL);

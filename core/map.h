@@ -1,6 +1,7 @@
-/* struct map: open-addressing hash table from byte keys to pointers, linear probing, grown at 7/8.
- * Keys are not copied: they live in the value. Iteration is in slot order, which depends only on
- * the keys and the seed (never on addresses), so simulated runs repeat. Owner core only. */
+/* struct map: open-addressing hash table from byte keys to pointers, linear probing, grown at 7/8,
+ * from 2 slots on. Keys are not copied: they live in the value. Iteration is in slot order, which
+ * depends only on the keys and the seed (never on addresses), so simulated runs repeat. Owner core
+ * only. */
 #ifndef CORE_MAP_H
 #define CORE_MAP_H
 

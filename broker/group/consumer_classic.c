@@ -39,8 +39,8 @@ static bool protocols_fit(const struct consumer_group *cg, const struct join_gro
         {
             const struct consumer *c = container_of(l, struct consumer, link);
             bool has = false;
-            for (uint32_t k = 0; c->classic && !has && k < c->protocols.count; k++)
-                has = wire_string_equal(c->protocols.list[k].name, r->protocols[i].name);
+            for (uint32_t k = 0; c->classic != NULL && !has && k < c->classic->protocols.count; k++)
+                has = wire_string_equal(c->classic->protocols.list[k].name, r->protocols[i].name);
             have += has;
         }
         if (have == cg->classic_count)
@@ -134,7 +134,8 @@ static enum kafka_error join_member(struct joining *j)
     enum kafka_error error = KE_NONE;
     bool fixed = r->group_instance_id.size >= 0;
     j->c = fixed ? consumer_static(cg, r->group_instance_id) : consumer_find(cg, j->id);
-    j->replaces = fixed && j->c != NULL && !j->c->classic && cg->classic_count == cg->count - 1;
+    j->replaces =
+        fixed && j->c != NULL && j->c->classic == NULL && cg->classic_count == cg->count - 1;
     if (fixed && j->c != NULL && r->member_id.size == 0)
         error = consumer_rename(j->c, j->id);
     if (error != KE_NONE)
@@ -185,10 +186,11 @@ static void join_answer(struct joining *j)
     r->member_id = call_string(j->call, j->c->id);
     r->generation_id = j->c->epoch;
     r->protocol_type = wire_string_of("consumer");
-    r->protocol_name = call_string(j->call, j->c->protocols.list[0].name);
-    timer_cancel(g->shard->wheel, &j->c->join);
+    r->protocol_name = call_string(j->call, j->c->classic->protocols.list[0].name);
+    timer_cancel(g->shard->wheel, &j->c->classic->join);
     consumer_beat(j->c);
-    timer_arm(g->shard->wheel, &j->c->sync, ms_later(g->shard, j->c->rebalance_timeout_ms));
+    timer_arm(g->shard->wheel, &j->c->classic->sync,
+              ms_later(g->shard, j->c->rebalance_timeout_ms));
     call_answered(g->shard, j->call);
 }
 
@@ -205,7 +207,7 @@ static void join_downgrades(struct joining *j)
     told.member_id = j->id;
     told.generation_id = j->c->epoch;
     told.protocol_type = wire_string_of("consumer");
-    told.protocol_name = call_string(j->call, j->c->protocols.list[0].name);
+    told.protocol_name = call_string(j->call, j->c->classic->protocols.list[0].name);
     if (error == KE_NONE)
         error = convert_down(cg, NULL, 0, rebalance);
     if (error != KE_NONE) {
@@ -276,7 +278,7 @@ static enum kafka_error member_of(const struct consumer_group *cg, struct wire_s
 {
     enum kafka_error error = instance_id.size >= 0 ? check_static(cg, id, instance_id) : KE_NONE;
     *c = consumer_find(cg, id);
-    if (error == KE_NONE && (*c == NULL || !(*c)->classic))
+    if (error == KE_NONE && (*c == NULL || (*c)->classic == NULL))
         error = KE_UNKNOWN_MEMBER_ID;
     if (error == KE_NONE && generation != (*c)->epoch)
         error = KE_ILLEGAL_GENERATION;
@@ -286,8 +288,8 @@ static enum kafka_error member_of(const struct consumer_group *cg, struct wire_s
 static void must_rejoin(struct consumer *c)
 {
     struct group_shard *s = c->of->group->shard;
-    if (!timer_armed(&c->join))
-        timer_arm(s->wheel, &c->join, ms_later(s, c->rebalance_timeout_ms));
+    if (!timer_armed(&c->classic->join))
+        timer_arm(s->wheel, &c->classic->join, ms_later(s, c->rebalance_timeout_ms));
 }
 
 static enum kafka_error sync_check(struct consumer *c, const struct sync_group_request *r)
@@ -295,7 +297,7 @@ static enum kafka_error sync_check(struct consumer *c, const struct sync_group_r
     if ((r->protocol_type.size >= 0 &&
          !wire_string_equal(r->protocol_type, wire_string_of("consumer"))) ||
         (r->protocol_name.size >= 0 &&
-         !wire_string_equal(r->protocol_name, c->protocols.list[0].name)))
+         !wire_string_equal(r->protocol_name, c->classic->protocols.list[0].name)))
         return KE_INCONSISTENT_GROUP_PROTOCOL;
     if (c->of->target_epoch <= c->epoch || c->state == CONSUMER_UNREVOKED)
         return KE_NONE;
@@ -315,14 +317,14 @@ void consumers_sync(struct group *g, struct group_call *call)
     if (error == KE_NONE)
         error = sync_check(c, q);
     if (error == KE_NONE) {
-        bytes = assignment_bytes(s, &c->assigned, c->protocols.list[0].metadata);
+        bytes = assignment_bytes(s, &c->assigned, c->classic->protocols.list[0].metadata);
         error = bytes.size < 0 ? KE_COORDINATOR_NOT_AVAILABLE : KE_NONE;
     }
     if (error != KE_NONE) {
         call_refused(s, call, error);
         return;
     }
-    timer_cancel(s->wheel, &c->sync);
+    timer_cancel(s->wheel, &c->classic->sync);
     consumer_beat(c);
     sync_group_response_init(r);
     r->protocol_type = q->protocol_type;

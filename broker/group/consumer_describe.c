@@ -136,7 +136,7 @@ static void describe_member(struct group_shard *s, struct group_call *call,
     out->client_host =
         c->client_host.size >= 0 ? call_string(call, c->client_host) : wire_string_of("");
     out->subscribed_topic_regex = call_string(call, c->pattern);
-    out->member_type = c->classic ? 0 : 1;
+    out->member_type = c->classic != NULL ? 0 : 1;
     out->subscribed_topic_names =
         arena_array(call->arena, c->topics.count, sizeof(struct wire_string));
     for (uint32_t i = 0; out->subscribed_topic_names != NULL && i < c->topics.count; i++)
@@ -208,10 +208,10 @@ enum kafka_error consumers_check_commit(const struct consumer_group *cg, struct 
     const struct consumer *c = consumer_find(cg, id);
     if (c == NULL)
         return KE_UNKNOWN_MEMBER_ID;
-    if (!c->classic && version < MEMBER_EPOCH_VERSION_MIN)
+    if (c->classic == NULL && version < MEMBER_EPOCH_VERSION_MIN)
         return KE_UNSUPPORTED_VERSION;
     if (epoch > c->epoch)
-        return c->classic ? KE_ILLEGAL_GENERATION : KE_STALE_MEMBER_EPOCH;
+        return c->classic != NULL ? KE_ILLEGAL_GENERATION : KE_STALE_MEMBER_EPOCH;
     *stale = epoch < c->epoch;
     return KE_NONE;
 }
@@ -224,7 +224,7 @@ enum kafka_error consumer_commits(const struct consumer *c, struct uuid topic, i
         p = part_set_find(&c->revoking, topic, index);
     if (p != NULL && epoch >= p->epoch)
         return KE_NONE;
-    return c->classic ? KE_ILLEGAL_GENERATION : KE_STALE_MEMBER_EPOCH;
+    return c->classic != NULL ? KE_ILLEGAL_GENERATION : KE_STALE_MEMBER_EPOCH;
 }
 
 enum kafka_error consumers_check_fetch(const struct consumer_group *cg, struct wire_string id,
@@ -237,5 +237,5 @@ enum kafka_error consumers_check_fetch(const struct consumer_group *cg, struct w
         return KE_UNKNOWN_MEMBER_ID;
     if (epoch == c->epoch)
         return KE_NONE;
-    return c->classic ? KE_ILLEGAL_GENERATION : KE_STALE_MEMBER_EPOCH;
+    return c->classic != NULL ? KE_ILLEGAL_GENERATION : KE_STALE_MEMBER_EPOCH;
 }

@@ -22,86 +22,7 @@
 #include "broker/group/consumer_priv.h"
 #include "core/assert.h"
 
-#include <stdlib.h>
-
 #define PARTITIONS_MAX (1 << 20) /* of a topic, for the table of owners */
-
-/* ---- sets of names --------------------------------------------------------------------------- */
-
-static int name_order(const void *a, const void *b)
-{
-    const struct wire_string *x = a, *y = b;
-    int32_t size = MIN(x->size, y->size);
-    int order = size > 0 ? memcmp(x->data, y->data, (size_t)size) : 0;
-    return order != 0 ? order : (x->size > y->size) - (x->size < y->size);
-}
-
-bool name_set_own(struct mem *mem, struct name_set *to, const struct wire_string *names,
-                  int32_t count)
-{
-    size_t size = 0;
-    *to = (struct name_set){0};
-    for (int32_t i = 0; i < count; i++)
-        size += sizeof(*names) + (size_t)MAX(names[i].size, 0);
-    if (size == 0)
-        return true;
-    to->list = mem_alloc(mem, size);
-    if (to->list == NULL)
-        return false;
-    to->size = size;
-    char *text = (char *)(to->list + count);
-    for (int32_t i = 0; i < count; i++) {
-        int32_t length = MAX(names[i].size, 0);
-        if (length > 0)
-            memcpy(text, names[i].data, (size_t)length);
-        to->list[i] = (struct wire_string){text, length};
-        text += length;
-    }
-    qsort(to->list, (size_t)count, sizeof(*to->list), name_order);
-    for (int32_t i = 0; i < count; i++) {
-        if (to->count == 0 || name_order(&to->list[to->count - 1], &to->list[i]) != 0)
-            to->list[to->count++] = to->list[i];
-    }
-    return true;
-}
-
-struct wire_string *names_sorted(struct arena *arena, const struct wire_string *names,
-                                 int32_t *count)
-{
-    struct wire_string *list = arena_array(arena, (size_t)MAX(*count, 0), sizeof(*list));
-    int32_t kept = 0;
-    if (list == NULL)
-        return NULL;
-    for (int32_t i = 0; i < *count; i++)
-        list[i] = names[i].size >= 0 ? names[i] : wire_string_of("");
-    qsort(list, (size_t)MAX(*count, 0), sizeof(*list), name_order);
-    for (int32_t i = 0; i < *count; i++) {
-        if (kept == 0 || name_order(&list[kept - 1], &list[i]) != 0)
-            list[kept++] = list[i];
-    }
-    *count = kept;
-    return list;
-}
-
-void name_set_disown(struct mem *mem, struct name_set *s)
-{
-    if (s->size > 0)
-        mem_free(mem, s->list, s->size);
-    *s = (struct name_set){0};
-}
-
-bool name_set_has(const struct name_set *s, struct wire_string name)
-{
-    return s->count > 0 && bsearch(&name, s->list, s->count, sizeof(name), name_order) != NULL;
-}
-
-bool name_set_same(const struct name_set *a, const struct name_set *b)
-{
-    bool same = a->count == b->count;
-    for (uint32_t i = 0; same && i < a->count; i++)
-        same = name_order(&a->list[i], &b->list[i]) == 0;
-    return same;
-}
 
 /* ---- what is subscribed to ------------------------------------------------------------------- */
 
@@ -339,20 +260,17 @@ static struct consumer_owned *owned_make(struct consumer_group *cg, struct uuid 
     o = mem_zalloc(mem_of(cg), sizeof(*o));
     if (o == NULL)
         return NULL;
-    list_init(&o->link);
     o->topic = topic;
     if (map_put(&cg->owned_by_topic, o->topic.bytes, sizeof(o->topic.bytes), o) != 0) {
         mem_free(mem_of(cg), o, sizeof(*o));
         return NULL;
     }
-    list_push_back(&cg->owned, &o->link);
     return o;
 }
 
 static void owned_free(struct consumer_group *cg, struct consumer_owned *o)
 {
     (void)map_remove(&cg->owned_by_topic, o->topic.bytes, sizeof(o->topic.bytes));
-    list_remove(&o->link);
     if (o->room > 0)
         mem_free(mem_of(cg), o->owners, o->room * sizeof(struct consumer *));
     mem_free(mem_of(cg), o, sizeof(*o));
@@ -407,11 +325,12 @@ static void owned_give(struct consumer *c, const struct part_set *s)
 
 static void owned_sweep(struct consumer_group *cg)
 {
-    LIST_EACH(l, &cg->owned)
-    {
-        struct consumer_owned *o = container_of(l, struct consumer_owned, link);
-        if (o->count == 0)
-            owned_free(cg, o);
+    struct consumer_owned *o;
+    for (uint32_t at = 0; (o = map_next(&cg->owned_by_topic, &at)) != NULL;) {
+        if (o->count > 0)
+            continue;
+        owned_free(cg, o);
+        at--; /* removal moves the next one into this slot */
     }
 }
 
@@ -452,8 +371,16 @@ const char *consumers_state(const struct consumer_group *cg)
 struct told {
     struct wire_string instance_id, rack_id, client_id, client_host, pattern, assignor;
     struct name_set topics;
-    struct group_protocols protocols;
+    struct consumer_classic *classic;
 };
+
+/* NULL is ignored. */
+static void classic_free(struct mem *mem, struct consumer_classic *c)
+{
+    if (c != NULL)
+        protocols_free(mem, &c->protocols);
+    mem_free(mem, c, sizeof(*c));
+}
 
 static void told_free(struct mem *mem, struct told *t)
 {
@@ -464,11 +391,11 @@ static void told_free(struct mem *mem, struct told *t)
     disown_string(mem, &t->pattern);
     disown_string(mem, &t->assignor);
     name_set_disown(mem, &t->topics);
-    protocols_free(mem, &t->protocols);
+    classic_free(mem, t->classic);
 }
 
-static bool told_protocols(struct group_shard *s, struct told *t,
-                           const struct consumer_group_member_metadata_value *v)
+static bool told_classic(struct group_shard *s, struct told *t,
+                         const struct consumer_group_member_metadata_value *v)
 {
     const struct consumer_group_member_metadata_value_classic_member_metadata *m =
         v->classic_member_metadata;
@@ -482,14 +409,19 @@ static bool told_protocols(struct group_shard *s, struct told *t,
         list[i].name = m->supported_protocols[i].name;
         list[i].metadata = m->supported_protocols[i].metadata;
     }
-    return protocols_copy(s->mem, &t->protocols, list, m->supported_protocols_count);
+    t->classic = mem_zalloc(s->mem, sizeof(*t->classic));
+    if (t->classic == NULL)
+        return false;
+    consumer_classic_init(t->classic);
+    t->classic->session_timeout_ms = m->session_timeout_ms;
+    return protocols_copy(s->mem, &t->classic->protocols, list, m->supported_protocols_count);
 }
 
 static bool told_make(struct group_shard *s, struct told *t,
                       const struct consumer_group_member_metadata_value *v)
 {
     const struct wire_string null = WIRE_NULL_STRING;
-    *t = (struct told){null, null, null, null, null, null, {0}, {0}};
+    *t = (struct told){null, null, null, null, null, null, {0}, NULL};
     if (own_string(s->mem, &t->instance_id, v->instance_id) &&
         own_string(s->mem, &t->rack_id, v->rack_id) &&
         own_string(s->mem, &t->client_id, v->client_id) &&
@@ -498,7 +430,7 @@ static bool told_make(struct group_shard *s, struct told *t,
         own_string(s->mem, &t->assignor, v->server_assignor) &&
         name_set_own(s->mem, &t->topics, v->subscribed_topic_names,
                      v->subscribed_topic_names_count) &&
-        told_protocols(s, t, v))
+        told_classic(s, t, v))
         return true;
     told_free(s->mem, t);
     return false;
@@ -537,7 +469,7 @@ static void consumer_uncount(struct consumer *c)
     topics_drop(cg, &c->topics);
     if (c->pattern.size > 0)
         pattern_leave(cg, c->pattern);
-    cg->classic_count -= c->classic;
+    cg->classic_count -= c->classic != NULL;
     if (consumer_static(cg, c->instance_id) == c)
         (void)map_remove(&cg->by_instance, c->instance_id.data, (uint32_t)c->instance_id.size);
 }
@@ -545,7 +477,7 @@ static void consumer_uncount(struct consumer *c)
 static void consumer_forget_told(struct consumer *c)
 {
     struct told old = {c->instance_id, c->rack_id,  c->client_id, c->client_host,
-                       c->pattern,     c->assignor, c->topics,    c->protocols};
+                       c->pattern,     c->assignor, c->topics,    NULL};
     told_free(mem_of(c->of), &old);
 }
 
@@ -562,12 +494,34 @@ void consumer_drop(struct consumer *c)
     part_set_disown(mem, &c->revoking);
     part_set_disown(mem, &c->target);
     consumer_forget_told(c);
+    classic_free(mem, c->classic);
     (void)map_remove(&cg->by_id, c->id.data, (uint32_t)c->id.size);
     list_remove(&c->link);
     assert(cg->count > 0);
     cg->count--;
     disown_string(mem, &c->id);
     mem_free(mem, c, sizeof(*c));
+}
+
+/* From now on it speaks as it was told to. */
+static void consumer_speak(struct consumer *c, struct consumer_classic *told)
+{
+    struct mem *mem = mem_of(c->of);
+    struct consumer_classic *has = c->classic;
+    if (has != NULL && told != NULL) { /* its timers go on */
+        struct group_protocols old = has->protocols;
+        has->protocols = told->protocols;
+        has->session_timeout_ms = told->session_timeout_ms;
+        told->protocols = old;
+        classic_free(mem, told);
+        return;
+    }
+    if (has != NULL)
+        consumer_classic_cancel(c->of->group->shard->wheel, has);
+    classic_free(mem, has);
+    c->classic = told;
+    if (told != NULL)
+        told->of = c;
 }
 
 /* Rooms for what apply counts. */
@@ -610,11 +564,9 @@ bool consumer_apply(struct consumer_group *cg, struct wire_string id,
     c->pattern = t.pattern;
     c->assignor = t.assignor;
     c->topics = t.topics;
-    c->protocols = t.protocols;
-    c->classic = v->classic_member_metadata != NULL;
-    c->session_timeout_ms = c->classic ? v->classic_member_metadata->session_timeout_ms : 0;
+    consumer_speak(c, t.classic);
     c->rebalance_timeout_ms = v->rebalance_timeout_ms;
-    cg->classic_count += c->classic;
+    cg->classic_count += c->classic != NULL;
     if (c->instance_id.size >= 0) {
         int error =
             map_put(&cg->by_instance, c->instance_id.data, (uint32_t)c->instance_id.size, c);
@@ -663,32 +615,33 @@ bool consumer_told(const struct consumer *c, struct arena *arena,
     v->subscribed_topic_regex = c->pattern;
     v->rebalance_timeout_ms = c->rebalance_timeout_ms;
     v->server_assignor = c->assignor;
-    if (!c->classic)
+    const struct consumer_classic *classic = c->classic;
+    if (classic == NULL)
         return true;
     struct consumer_group_member_metadata_value_classic_member_metadata *m =
         arena_array(arena, 1, sizeof(*m));
     if (m == NULL)
         return false;
-    m->session_timeout_ms = c->session_timeout_ms;
+    m->session_timeout_ms = classic->session_timeout_ms;
     m->supported_protocols =
-        arena_array(arena, c->protocols.count, sizeof(*m->supported_protocols));
+        arena_array(arena, classic->protocols.count, sizeof(*m->supported_protocols));
     if (m->supported_protocols == NULL)
         return false;
-    for (uint32_t i = 0; i < c->protocols.count; i++) {
-        m->supported_protocols[i].name = c->protocols.list[i].name;
-        m->supported_protocols[i].metadata = c->protocols.list[i].metadata;
+    for (uint32_t i = 0; i < classic->protocols.count; i++) {
+        m->supported_protocols[i].name = classic->protocols.list[i].name;
+        m->supported_protocols[i].metadata = classic->protocols.list[i].metadata;
     }
-    m->supported_protocols_count = (int32_t)c->protocols.count;
+    m->supported_protocols_count = (int32_t)classic->protocols.count;
     v->classic_member_metadata = m;
     return true;
 }
 
 static bool
-classic_same(const struct consumer *c,
+classic_same(const struct consumer_classic *c,
              const struct consumer_group_member_metadata_value_classic_member_metadata *m)
 {
-    if (!c->classic || m == NULL)
-        return !c->classic && m == NULL;
+    if (c == NULL || m == NULL)
+        return c == NULL && m == NULL;
     if (c->session_timeout_ms != m->session_timeout_ms ||
         (int32_t)c->protocols.count != m->supported_protocols_count)
         return false;
@@ -721,7 +674,7 @@ bool consumer_same(const struct consumer *c, const struct consumer_group_member_
            wire_string_equal(c->assignor, v->server_assignor) &&
            c->rebalance_timeout_ms == v->rebalance_timeout_ms &&
            consumer_has_topics(c, v->subscribed_topic_names, v->subscribed_topic_names_count) &&
-           classic_same(c, v->classic_member_metadata);
+           classic_same(c->classic, v->classic_member_metadata);
 }
 
 /* ---- what it has ----------------------------------------------------------------------------- */
@@ -778,7 +731,6 @@ struct consumer_group *consumers_make(struct group *g)
     list_init(&cg->members);
     list_init(&cg->topics);
     list_init(&cg->patterns);
-    list_init(&cg->owned);
     map_init(&cg->by_id, s->mem, s->groups.seed);
     map_init(&cg->by_instance, s->mem, s->groups.seed);
     map_init(&cg->topics_by_name, s->mem, s->groups.seed);
@@ -804,7 +756,7 @@ void consumers_free(struct group *g)
         pattern_free_if_unused(cg, p);
     }
     assert(cg->count == 0 && cg->classic_count == 0);
-    assert(list_empty(&cg->topics) && list_empty(&cg->owned) && list_empty(&cg->patterns));
+    assert(list_empty(&cg->topics) && list_empty(&cg->patterns) && cg->owned_by_topic.count == 0);
     map_destroy(&cg->by_id);
     map_destroy(&cg->by_instance);
     map_destroy(&cg->topics_by_name);

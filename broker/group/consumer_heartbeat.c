@@ -88,20 +88,30 @@ static void rebalance_fired(struct timer *t)
 
 static void join_fired(struct timer *t)
 {
-    fence_by_timer(container_of(t, struct consumer, join), t);
+    fence_by_timer(container_of(t, struct consumer_classic, join)->of, t);
 }
 
 static void sync_fired(struct timer *t)
 {
-    fence_by_timer(container_of(t, struct consumer, sync), t);
+    fence_by_timer(container_of(t, struct consumer_classic, sync)->of, t);
 }
 
 void consumer_timers_init(struct consumer *c)
 {
     timer_init(&c->session, session_fired);
     timer_init(&c->rebalance, rebalance_fired);
+}
+
+void consumer_classic_init(struct consumer_classic *c)
+{
     timer_init(&c->join, join_fired);
     timer_init(&c->sync, sync_fired);
+}
+
+void consumer_classic_cancel(struct wheel *wheel, struct consumer_classic *c)
+{
+    timer_cancel(wheel, &c->join);
+    timer_cancel(wheel, &c->sync);
 }
 
 void consumer_timers_cancel(struct consumer *c)
@@ -109,16 +119,16 @@ void consumer_timers_cancel(struct consumer *c)
     struct wheel *wheel = c->of->group->shard->wheel;
     timer_cancel(wheel, &c->session);
     timer_cancel(wheel, &c->rebalance);
-    timer_cancel(wheel, &c->join);
-    timer_cancel(wheel, &c->sync);
+    if (c->classic != NULL)
+        consumer_classic_cancel(wheel, c->classic);
 }
 
 void consumer_beat(struct consumer *c)
 {
     struct group_shard *s = c->of->group->shard;
-    int32_t timeout_ms =
-        c->classic ? c->session_timeout_ms
-                   : s->world->setting(s->world->context, c->of->group->id, GROUP_SESSION_TIMEOUT);
+    int32_t timeout_ms = c->classic != NULL ? c->classic->session_timeout_ms
+                                            : s->world->setting(s->world->context, c->of->group->id,
+                                                                GROUP_SESSION_TIMEOUT);
     timer_arm(s->wheel, &c->session, ms_later(s, timeout_ms));
 }
 
@@ -128,7 +138,7 @@ void consumers_loaded(struct group *g)
     {
         struct consumer *c = container_of(l, struct consumer, link);
         consumer_beat(c);
-        if (c->state == CONSUMER_UNREVOKED && !c->classic)
+        if (c->state == CONSUMER_UNREVOKED && c->classic == NULL)
             timer_arm(g->shard->wheel, &c->rebalance, ms_later(g->shard, c->rebalance_timeout_ms));
     }
 }
@@ -237,7 +247,7 @@ static bool check_static(struct beat *b, const struct consumer_group *cg)
                           TEXT(r->member_id), TEXT(r->instance_id), TEXT(c->id));
         return r->member_epoch < 0 || check_epoch(b, c);
     }
-    bool released = c == NULL || c->classic || c->epoch == CONSUMER_LEAVES_STATIC;
+    bool released = c == NULL || c->classic != NULL || c->epoch == CONSUMER_LEAVES_STATIC;
     if (!released || (other != NULL && other != c))
         return refuse(b, KE_UNRELEASED_INSTANCE_ID,
                       "Static member %.*s with instance id %.*s cannot join the group because the "

@@ -51,10 +51,11 @@ enum consumer_state { /* as numbered in records */
                       CONSUMER_UNRELEASED = 2, /* waits for what others have not given up yet */
 };
 
-struct name_set { /* sorted, each name once; in one block */
-    struct wire_string *list;
-    uint32_t count;
-    size_t size;
+struct consumer_classic { /* of a member that speaks JoinGroup and SyncGroup */
+    struct consumer *of;
+    int32_t session_timeout_ms;
+    struct group_protocols protocols;
+    struct timer join, sync; /* to join again; to ask what it has */
 };
 
 struct consumer {
@@ -64,16 +65,13 @@ struct consumer {
     struct wire_string pattern;  /* subscription by pattern; null or empty: none */
     struct wire_string assignor; /* null: the group's choice */
     struct name_set topics;
+    struct consumer_classic *classic; /* NULL: speaks the consumer protocol */
     int32_t rebalance_timeout_ms;
-    bool classic; /* speaks JoinGroup and SyncGroup; then also: */
-    int32_t session_timeout_ms;
-    struct group_protocols protocols;
     int32_t epoch, previous_epoch;
     uint8_t state;
+    bool has_target; /* on record, be it empty */
     struct part_set assigned, revoking, target;
-    bool has_target;                 /* on record, be it empty */
     struct timer session, rebalance; /* to be heard of; to have given up */
-    struct timer join, sync;         /* of classic ones: to join again; to ask what they have */
 };
 
 /* A name that some member subscribes to. */
@@ -96,7 +94,6 @@ struct consumer_pattern {
 
 /* Who has each partition of a topic. */
 struct consumer_owned {
-    struct list link;
     struct uuid topic;
     struct consumer **owners; /* by partition */
     uint32_t room, count;
@@ -114,7 +111,6 @@ struct consumer_group {
     struct map topics_by_name;
     struct list patterns;
     struct map patterns_by_text;
-    struct list owned;
     struct map owned_by_topic;
     int64_t refresh_ms; /* wall; the metadata is to be looked at again then */
     int32_t refresh_epoch;
@@ -153,14 +149,6 @@ NODISCARD bool consumer_told(const struct consumer *c, struct arena *arena,
 bool consumer_same(const struct consumer *c, const struct consumer_group_member_metadata_value *v);
 /* c NULL: one without any. The names are sorted. */
 bool consumer_has_topics(const struct consumer *c, const struct wire_string *names, int32_t count);
-/* Sorted, each once; NULL: no memory. */
-struct wire_string *names_sorted(struct arena *arena, const struct wire_string *names,
-                                 int32_t *count);
-NODISCARD bool name_set_own(struct mem *mem, struct name_set *to, const struct wire_string *names,
-                            int32_t count);
-void name_set_disown(struct mem *mem, struct name_set *s);
-bool name_set_has(const struct name_set *s, struct wire_string name);
-bool name_set_same(const struct name_set *a, const struct name_set *b);
 
 /* What a record says, put into memory: used by replay, and by the steps below after they have made
  * the record. false: no memory, nothing has changed. */
@@ -231,6 +219,8 @@ NODISCARD enum kafka_error consumers_fence(struct consumer_group *cg, struct con
                                            uint32_t count);
 void consumer_beat(struct consumer *c);
 void consumer_timers_init(struct consumer *c);
+void consumer_classic_init(struct consumer_classic *c);
+void consumer_classic_cancel(struct wheel *wheel, struct consumer_classic *c);
 void consumer_timers_cancel(struct consumer *c);
 void consumers_loaded(struct group *g);
 

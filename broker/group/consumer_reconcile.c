@@ -195,7 +195,7 @@ enum kafka_error consumer_reconcile(struct consumer *c, const struct part_set *o
         part_set_same_epochs(&r.next.revoking, &c->revoking))
         return KE_NONE;
     enum kafka_error error = consumer_put_now(c, &r.next);
-    if (error != KE_NONE || c->classic)
+    if (error != KE_NONE || c->classic != NULL)
         return error; /* classic members have timers of their own */
     if (c->state == CONSUMER_UNREVOKED)
         timer_arm(s->wheel, &c->rebalance, ms_later(s, c->rebalance_timeout_ms));

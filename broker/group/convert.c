@@ -208,9 +208,7 @@ static void classic_strip(struct group *g)
     timer_cancel(s->wheel, &g->sync);
     disown_string(s->mem, &g->protocol_type);
     disown_string(s->mem, &g->protocol_name);
-    map_destroy(&g->subscribed);
-    map_init(&g->subscribed, s->mem, s->groups.seed);
-    arena_release(&g->subscribed_arena);
+    name_set_disown(s->mem, &g->subscribed);
     g->subscribed_known = false;
     g->leader = NULL;
     g->generation = 0;
@@ -275,7 +273,7 @@ bool convert_may_go_down(const struct consumer_group *cg, struct consumer **gone
 {
     const struct broker_config *config = cg->group->shard->config;
     for (uint32_t i = 0; i < count; i++) {
-        if (gone[i]->classic)
+        if (gone[i]->classic != NULL)
             return false;
     }
     assert(cg->count >= count);
@@ -328,15 +326,18 @@ static bool down_member(struct group *g, const struct consumer *c)
 {
     struct group_shard *s = g->shard;
     struct group_protocols protocols;
-    struct join_group_request_protocol *list =
-        arena_array(&s->update.arena, c->protocols.count, sizeof(*list));
-    if (list == NULL || c->protocols.count == 0)
+    const struct group_protocols *has = c->classic != NULL ? &c->classic->protocols : NULL;
+    if (has == NULL || has->count == 0)
         return false;
-    for (uint32_t i = 0; i < c->protocols.count; i++) {
-        list[i].name = c->protocols.list[i].name;
-        list[i].metadata = c->protocols.list[i].metadata;
+    struct join_group_request_protocol *list =
+        arena_array(&s->update.arena, has->count, sizeof(*list));
+    if (list == NULL)
+        return false;
+    for (uint32_t i = 0; i < has->count; i++) {
+        list[i].name = has->list[i].name;
+        list[i].metadata = has->list[i].metadata;
     }
-    if (!protocols_copy(s->mem, &protocols, list, (int32_t)c->protocols.count))
+    if (!protocols_copy(s->mem, &protocols, list, (int32_t)has->count))
         return false;
     struct group_member *m =
         member_create(g, c->id, c->instance_id, c->client_id, c->client_host, &protocols);
@@ -344,9 +345,9 @@ static bool down_member(struct group *g, const struct consumer *c)
         protocols_free(s->mem, &protocols);
         return false;
     }
-    m->session_timeout_ms = c->session_timeout_ms;
+    m->session_timeout_ms = c->classic->session_timeout_ms;
     m->rebalance_timeout_ms = c->rebalance_timeout_ms;
-    struct wire_bytes assignment = assignment_bytes(s, &c->assigned, c->protocols.list[0].metadata);
+    struct wire_bytes assignment = assignment_bytes(s, &c->assigned, has->list[0].metadata);
     if (assignment.size < 0 || !own_bytes(s->mem, &m->assignment, assignment) ||
         !member_add(m, wire_string_of("consumer"))) {
         member_destroy(m);

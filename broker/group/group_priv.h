@@ -12,6 +12,12 @@
  *     └──────────┘  └──────────┴───────────┘ */
 enum group_state { GROUP_EMPTY, GROUP_PREPARING, GROUP_COMPLETING, GROUP_STABLE, GROUP_STATES };
 
+struct name_set { /* sorted, each name once; in one block */
+    struct wire_string *list;
+    uint32_t count;
+    size_t size;
+};
+
 struct group_protocol {
     struct wire_string name;
     struct wire_bytes metadata;
@@ -73,24 +79,22 @@ struct group {
     struct group_shard *shard;
     struct wire_string id;
     struct state state;
-    bool initial;           /* PREPARING came from EMPTY: others are given time to come */
-    int64_t state_since_ms; /* wall; -1: unknown */
+    bool initial;      /* PREPARING came from EMPTY: others are given time to come */
+    bool member_added; /* during the initial delay */
+    bool subscribed_known;
     int32_t generation;
+    int64_t state_since_ms;           /* wall; -1: unknown */
     struct wire_string protocol_type; /* null: never had members (simple) */
     struct wire_string protocol_name; /* of this generation; null: none */
     struct list members;
     struct map by_id, by_instance;
-    uint32_t members_count, awaiting_join_count, pending_sync_count;
+    uint32_t members_count, awaiting_join_count, pending_sync_count, pending_count;
     struct group_member *leader;
     struct list pending;
-    uint32_t pending_count;
     struct timer join; /* of PREPARING */
     int32_t join_delay_ms, join_remaining_ms;
-    bool member_added;     /* during the initial delay */
-    struct timer sync;     /* of COMPLETING: members that never ask for their assignment */
-    struct map subscribed; /* topics of this generation; the names are in the arena */
-    struct arena subscribed_arena;
-    bool subscribed_known;
+    struct timer sync;          /* of COMPLETING: members that never ask for their assignment */
+    struct name_set subscribed; /* topics of this generation, if subscribed_known */
     struct consumer_group *consumers; /* of a consumer group; NULL: a classic one */
     struct list topics;               /* struct group_topic: what was committed */
     struct map topics_by_name;
@@ -116,6 +120,16 @@ void call_answered(struct group_shard *s, struct group_call *call);
 void call_refused(struct group_shard *s, struct group_call *call, enum kafka_error error);
 /* Length of a UTF-8 text as Java counts it: in UTF-16 code units. */
 uint32_t utf16_length(struct wire_string s);
+
+/* ---- name_set.c ---- */
+/* Sorted, each once; NULL: no memory. */
+struct wire_string *names_sorted(struct arena *arena, const struct wire_string *names,
+                                 int32_t *count);
+NODISCARD bool name_set_own(struct mem *mem, struct name_set *to, const struct wire_string *names,
+                            int32_t count);
+void name_set_disown(struct mem *mem, struct name_set *s);
+bool name_set_has(const struct name_set *s, struct wire_string name);
+bool name_set_same(const struct name_set *a, const struct name_set *b);
 
 /* A random UUID in Java's spelling; null: no memory. */
 struct wire_string make_uuid_text(struct group_shard *s, struct arena *arena);

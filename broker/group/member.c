@@ -15,7 +15,8 @@
 #include "proto/gen/record_consumer_protocol.h"
 
 /* Protocols that all members of a group support; clients have one to three. */
-#define CANDIDATES_MAX 32u
+#define CANDIDATES_MAX       32u
+#define SUBSCRIBED_BYTES_MAX (16ull << 20) /* names of topics that one group subscribes to */
 
 /* ---- what a member supports ------------------------------------------------------------------ */
 
@@ -229,10 +230,11 @@ static void member_unindex(struct group_member *m)
         (void)map_remove(&g->by_instance, m->instance_id.data, (uint32_t)m->instance_id.size);
 }
 
-static bool index_reserve(struct group *g)
+static bool index_reserve(struct group_member *m)
 {
+    struct group *g = m->group;
     return map_reserve(&g->by_id, g->members_count + 1) == 0 &&
-           map_reserve(&g->by_instance, g->by_instance.count + 1) == 0;
+           (m->instance_id.size < 0 || map_reserve(&g->by_instance, g->by_instance.count + 1) == 0);
 }
 
 bool member_add(struct group_member *m, struct wire_string protocol_type)
@@ -240,7 +242,7 @@ bool member_add(struct group_member *m, struct wire_string protocol_type)
     struct group *g = m->group;
     struct wire_string type = WIRE_NULL_STRING;
     bool sets_type = g->members_count == 0;
-    if (!index_reserve(g) || (sets_type && !own_string(g->shard->mem, &type, protocol_type)))
+    if (!index_reserve(m) || (sets_type && !own_string(g->shard->mem, &type, protocol_type)))
         return false;
     if (sets_type) {
         disown_string(g->shard->mem, &g->protocol_type);
@@ -438,39 +440,38 @@ bool group_consumes(const struct group *g)
     return wire_string_equal(g->protocol_type, wire_string_of("consumer"));
 }
 
-static bool note_topic(struct group *g, struct wire_string topic)
+/* What members say while it is gathered: names in the arena, each once. */
+struct noted {
+    struct map names;
+    struct arena arena;
+};
+
+static bool note_topic(struct noted *n, struct wire_string topic)
 {
-    if (topic.size <= 0 || map_get(&g->subscribed, topic.data, (uint32_t)topic.size) != NULL)
+    if (topic.size <= 0 || map_get(&n->names, topic.data, (uint32_t)topic.size) != NULL)
         return true;
-    char *name = arena_copy(&g->subscribed_arena, topic.data, (size_t)topic.size);
-    return name != NULL && map_put(&g->subscribed, name, (uint32_t)topic.size, name) == 0;
+    struct wire_string *name = arena_copy(&n->arena, &topic, sizeof(topic));
+    return name != NULL && map_put(&n->names, name->data, (uint32_t)name->size, name) == 0;
 }
 
-static bool note_member(struct group *g, struct wire_bytes metadata)
+static bool note_member(struct noted *n, struct wire_bytes metadata)
 {
     struct wire_reader r;
     struct consumer_protocol_subscription sub;
     wire_reader_init(&r, metadata.data, (size_t)metadata.size);
     (void)wire_get_int16(&r); /* every version begins as version 0 does */
-    if (consumer_protocol_subscription_decode(&sub, &r, 0, &g->subscribed_arena) != 0)
+    if (consumer_protocol_subscription_decode(&sub, &r, 0, &n->arena) != 0)
         return false;
     for (int32_t i = 0; i < sub.topics_count; i++) {
-        if (!note_topic(g, sub.topics[i]))
+        if (!note_topic(n, sub.topics[i]))
             return false;
     }
     return true;
 }
 
-void group_note_subscriptions(struct group *g)
+static bool note_members(const struct group *g, struct noted *n)
 {
     struct wire_bytes before = WIRE_NULL_BYTES;
-    map_destroy(&g->subscribed);
-    map_init(&g->subscribed, g->shard->mem, g->shard->groups.seed);
-    arena_release(&g->subscribed_arena);
-    g->subscribed_known = false;
-    if (!group_consumes(g) || (g->members_count > 0 && g->protocol_name.size < 0))
-        return;
-    g->subscribed_known = true;
     LIST_EACH(l, &g->members)
     {
         struct wire_bytes metadata = member_metadata(container_of(l, struct group_member, link));
@@ -478,11 +479,35 @@ void group_note_subscriptions(struct group *g)
             memcmp(metadata.data, before.data, (size_t)metadata.size) == 0)
             continue; /* most members say the same */
         before = metadata;
-        if (!note_member(g, metadata)) {
-            g->subscribed_known = false; /* some member speaks otherwise: nothing is known */
-            return;
-        }
+        if (!note_member(n, metadata))
+            return false; /* some member speaks otherwise: nothing is known */
     }
+    return true;
+}
+
+static bool note_keep(struct group *g, struct noted *n)
+{
+    struct wire_string *list = arena_array(&n->arena, n->names.count, sizeof(*list)), *name;
+    int32_t count = 0;
+    if (list == NULL)
+        return false;
+    for (uint32_t at = 0; (name = map_next(&n->names, &at)) != NULL;)
+        list[count++] = *name;
+    return name_set_own(g->shard->mem, &g->subscribed, list, count);
+}
+
+void group_note_subscriptions(struct group *g)
+{
+    struct noted n;
+    name_set_disown(g->shard->mem, &g->subscribed);
+    g->subscribed_known = false;
+    if (!group_consumes(g) || (g->members_count > 0 && g->protocol_name.size < 0))
+        return;
+    map_init(&n.names, g->shard->mem, g->shard->groups.seed);
+    arena_init(&n.arena, g->shard->mem, SUBSCRIBED_BYTES_MAX);
+    g->subscribed_known = note_members(g, &n) && note_keep(g, &n);
+    map_destroy(&n.names);
+    arena_release(&n.arena);
 }
 
 bool group_subscribes(const struct group *g, struct wire_string topic)
@@ -491,5 +516,5 @@ bool group_subscribes(const struct group *g, struct wire_string topic)
         return consumers_subscribe(g->consumers, topic);
     if (!g->subscribed_known)
         return group_consumes(g);
-    return topic.size > 0 && map_get(&g->subscribed, topic.data, (uint32_t)topic.size) != NULL;
+    return topic.size > 0 && name_set_has(&g->subscribed, topic);
 }

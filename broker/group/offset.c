@@ -93,7 +93,7 @@ static struct group_offset *offset_make(struct group *g, struct group_topic *t, 
     if (i < t->offsets_count && t->offsets[i].partition == partition)
         return &t->offsets[i];
     if (t->offsets_count == t->offsets_room) {
-        uint32_t room = MAX(t->offsets_room * 2, 4u);
+        uint32_t room = MAX(t->offsets_room * 2, 1u); /* many commit one partition only */
         struct group_offset *grown = mem_realloc(
             g->shard->mem, t->offsets, t->offsets_room * sizeof(*grown), room * sizeof(*grown));
         if (grown == NULL)

@@ -18,8 +18,7 @@
 
 #include <stdio.h>
 
-#define UPDATE_BYTES_MAX     (64ull << 20)
-#define SUBSCRIBED_BYTES_MAX (16ull << 20) /* names of topics that one group subscribes to */
+#define UPDATE_BYTES_MAX (64ull << 20)
 
 static void shard_expire(struct timer *t);
 
@@ -62,8 +61,6 @@ struct group *shard_create(struct group_shard *s, struct wire_string id)
     map_init(&g->by_id, s->mem, s->groups.seed);
     map_init(&g->by_instance, s->mem, s->groups.seed);
     map_init(&g->topics_by_name, s->mem, s->groups.seed);
-    map_init(&g->subscribed, s->mem, s->groups.seed);
-    arena_init(&g->subscribed_arena, s->mem, SUBSCRIBED_BYTES_MAX);
     rebalance_timer_init(g);
     if (!own_string(s->mem, &g->id, id)) {
         mem_free(s->mem, g, sizeof(*g));
@@ -102,8 +99,7 @@ void shard_remove(struct group *g)
     map_destroy(&g->by_id);
     map_destroy(&g->by_instance);
     map_destroy(&g->topics_by_name);
-    map_destroy(&g->subscribed);
-    arena_release(&g->subscribed_arena);
+    name_set_disown(s->mem, &g->subscribed);
     disown_string(s->mem, &g->protocol_type);
     disown_string(s->mem, &g->protocol_name);
     disown_string(s->mem, &g->id);
