@@ -1,6 +1,7 @@
 /* Every state of a transaction with everything that can happen to it, against the table of Kafka's
  * TransactionCoordinator; and the epochs and ids that are handed out on the way. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 
 #include "tests/broker/txn_rig.h"
 
@@ -493,5 +494,52 @@ Test(txn_state, an_init_that_cannot_be_is_refused)
     cr_expect_eq(checked(&r, "x", 1000, -1, false, true), KE_UNSUPPORTED_VERSION);
     r.config.transaction_two_phase_commit_enable = true;
     cr_expect_eq(checked(&r, "x", 900001, -1, true, false), KE_NONE);
+    rig_end(&r);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+Test(txn_state, an_idle_id_takes_at_most_400_bytes)
+{
+    static struct txn_rig r;
+    char id[32];
+    rig_init(&r);
+    uint64_t before = r.mem.used_bytes;
+    for (uint32_t i = 0; i < 400; i++) {
+        (void)snprintf(id, sizeof(id), "an-id-of-some-name-%u", i);
+        cr_assert_eq(rig_begin(&r, id).error, KE_NONE);
+    }
+    uint64_t each = (r.mem.used_bytes - before) / 400;
+    cr_assert_leq(each, 400, "%lu", each);
+    rig_end(&r);
+}
+
+Test(txn_state, over_budget_the_coordinator_is_not_available_and_nothing_is_left)
+{
+    static struct txn_rig r;
+    rig_init(&r);
+    struct rig_answer before = rig_begin(&r, "before");
+    cr_assert_eq(before.error, KE_NONE);
+    uint64_t budget = r.mem.budget_bytes, used = r.mem.used_bytes;
+    enum kafka_error error = KE_COORDINATOR_NOT_AVAILABLE;
+    for (uint64_t room = 0; error != KE_NONE; room += 16) {
+        cr_assert_lt(room, 1 << 20);
+        r.mem.budget_bytes = used + room;
+        error = rig_begin(&r, "new").error;
+        r.mem.budget_bytes = budget;
+        cr_assert(error == KE_NONE || error == KE_COORDINATOR_NOT_AVAILABLE, "%s",
+                  kafka_error_name(error));
+        cr_assert(error == KE_NONE || rig_find(&r, "new") == NULL);
+    }
+    error = KE_COORDINATOR_NOT_AVAILABLE;
+    used = r.mem.used_bytes;
+    for (uint64_t room = 0; error != KE_NONE; room += 16) {
+        cr_assert_lt(room, 1 << 20);
+        r.mem.budget_bytes = used + room;
+        error = rig_add(&r, "before", before.id, before.epoch, 0, 0);
+        r.mem.budget_bytes = budget;
+        cr_assert(error == KE_NONE || error == KE_COORDINATOR_NOT_AVAILABLE, "%s",
+                  kafka_error_name(error));
+    }
     rig_end(&r);
 }
