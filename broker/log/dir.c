@@ -219,6 +219,16 @@ static int metadata_read(struct log_dir *d, const char *folder, struct uuid *id)
     return read ? 0 : -EILSEQ;
 }
 
+bool dir_holds(struct log_dir *d, const char *name, struct uuid id)
+{
+    const struct folder *f = dir_folder(d, name);
+    struct uuid found = {0};
+    int error = f != NULL && !f->claimed ? metadata_read(d, name, &found) : -ENOENT;
+    if (error == -ENOENT || error == -EILSEQ)
+        return false;
+    return error != 0 || uuid_equal(found, id); /* what cannot be read must not be passed over */
+}
+
 static int metadata_write(struct log_dir *d, const char *folder, struct uuid id)
 {
     char path[PATH_ROOM], text[METADATA_MAX], id_text[UUID_TEXT_SIZE];

@@ -12,6 +12,8 @@ void dir_tell_failure(struct log_dir *d);
 void dir_check_space(struct log_dir *d);
 /* What was there at start, or NULL. */
 struct folder *dir_folder(const struct log_dir *d, const char *name);
+/* Was there a folder of this name at start, unclaimed, that is this topic's or cannot be read? */
+bool dir_holds(struct log_dir *d, const char *name, struct uuid id);
 /* The folder for a partition: the one found at start if its id agrees, else (*made) a new one, with
  * partition.metadata, not synced. 0 or -errno. */
 NODISCARD int dir_claim_folder(struct log_dir *d, const char *name, struct uuid id, bool *made);

@@ -365,9 +365,14 @@ int log_load(struct log *l, bool empty)
         error = cleaned_forget(l); /* it was cut since, by somebody who does not know the file */
     if (error != 0)
         return error;
+    if (l->dir->left_open) /* then it may tell of an earlier topic of this name; the WAL knows */
+        start = NO_OFFSET;
+    l->start_dirty |= start > MAX(l->segments[0]->base, own);
     l->start_offset = MAX(l->segments[0]->base, MAX(start, own));
     l->recovery_point = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_RECOVERY_POINT);
-    l->aborted_from = INT64_MAX; /* whatever indexes were made anew */
+    if (l->recovery_point > l->end_offset)
+        l->recovery_point = NO_OFFSET; /* of a log that was longer, or another one */
+    l->aborted_from = INT64_MAX;       /* whatever indexes were made anew */
     l->cleaned_end = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_CLEANER);
     l->written_end = l->synced_end = l->durable_end = l->high_watermark = l->end_offset;
     return 0;

@@ -142,15 +142,19 @@ void log_unref(struct log *l)
         log_destroy(l);
 }
 
+/* Where it is, else where it is assigned to. A folder of an earlier topic of that name does not
+ * count: what is appended goes to the WAL of this directory, and is looked for there, even if the
+ * power takes the folder's name. */
 static struct log_dir *log_choose_dir(struct log_core *c, const struct log_identity *id,
                                       const char *folder)
 {
-    for (uint32_t i = 0; i < c->dirs_count; i++) {
-        const struct folder *f = dir_folder(&c->dirs[i], folder);
-        if (f != NULL && !f->claimed)
-            return &c->dirs[i];
+    uint32_t assigned = id->dir < c->dirs_count ? id->dir : 0;
+    for (uint32_t i = 0; c->dirs_count > 1 && i < c->dirs_count; i++) {
+        struct log_dir *d = &c->dirs[(assigned + i) % c->dirs_count];
+        if (dir_holds(d, folder, id->topic_id))
+            return d;
     }
-    return &c->dirs[id->dir < c->dirs_count ? id->dir : 0];
+    return &c->dirs[assigned];
 }
 
 /* An error that says nothing about the directory. */

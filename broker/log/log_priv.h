@@ -295,6 +295,7 @@ struct log_dir {
     bool read_only;      /* a tool looks at it: nothing is opened to be written */
     uint64_t generation; /* of the newest WAL found at start; 0: none */
     bool had_wal;        /* torc wrote here last, and was not stopped cleanly */
+    bool left_open;      /* some core's WAL was not closed: checkpoints are older than it */
     struct wal_found *wal_found;
     uint32_t wal_found_count, wal_found_room;
     struct map checkpoints; /* folder name -> struct checkpoint, till log_core_serve */

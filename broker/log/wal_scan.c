@@ -108,9 +108,9 @@ int wal_scan_headers(struct log_dir *d)
         error = header_read(d, &d->wal_found[i]);
     for (uint32_t i = 0; i < d->wal_found_count && error == 0; i++) {
         const struct wal_found *f = &d->wal_found[i];
-        if (f->valid && set_is_ours(d, f) &&
-            !generation_closed(d, f->core, newest_generation(d, f->core)))
-            d->had_wal = true;
+        bool open = f->valid && !generation_closed(d, f->core, newest_generation(d, f->core));
+        d->left_open |= open;
+        d->had_wal |= open && set_is_ours(d, f);
     }
     d->generation = newest_generation(d, d->core->config.core);
     return error;

@@ -421,6 +421,76 @@ Test(log_admin, writes_checkpoint_files_of_all_cores_and_reads_them_back)
     log_rig_end(&r);
 }
 
+static struct log *open_named(struct log_rig *r, uint32_t n, const char *topic, uint32_t dir)
+{
+    struct topic_config config = log_rig_config();
+    struct log_identity id = {.topic_id = log_rig_id(n), .topic = topic, .dir = dir};
+    int error = 0;
+    struct log *l = log_open(r->core, &id, &config, &error);
+    cr_assert_eq(error, 0);
+    return l;
+}
+
+/* Checkpoints go by names, and are written now and then. */
+Test(log_admin, does_not_take_the_log_start_of_a_deleted_topic_of_the_same_name)
+{
+    struct log_rig r;
+    int64_t low;
+    log_rig_start(&r);
+    struct log *l = start(&r, NULL);
+    for (uint32_t i = 0; i < 10; i++)
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(0)), KE_NONE);
+    cr_assert_eq(delete_records(&r, l, 8, &low), KE_NONE);
+    struct log_checkpoint_part part = {0};
+    cr_assert_eq(log_core_checkpoint(r.core, 0, LOG_CHECKPOINT_LOG_START, &part), 0);
+    cr_assert_eq(
+        log_checkpoint_write(r.io.io, &r.io.mem, r.dirs[0], LOG_CHECKPOINT_LOG_START, &part, 1), 0);
+    log_core_checkpoint_free(r.core, &part);
+    log_delete(l);
+    l = open_named(&r, 99, "t1", 0);
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(0)), KE_NONE);
+    log_rig_kill(&r);
+    r.config.clean_start = false;
+    log_rig_open(&r);
+    l = open_named(&r, 99, "t1", 0);
+    log_rig_serve(&r);
+    cr_assert_eq(log_start_offset(l), 0);
+    cr_assert_eq(log_rig_check(&r, l, 0), 3, "all that was acknowledged is there");
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+/* An earlier topic's folder may be left in another directory; and the power may take the name of
+ * the new one as long as all is in the WAL. */
+Test(log_admin, is_in_its_directory_though_an_earlier_topic_of_its_name_was_in_another)
+{
+    struct log_rig r;
+    char path[300];
+    log_rig_start(&r);
+    r.config.dirs_count = 2;
+    struct log *l = start(&r, NULL);
+    cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(0)), KE_NONE);
+    log_rig_stop(&r);
+    r.config.clean_start = true;
+    log_rig_open(&r);
+    l = open_named(&r, 99, "t1", 1);
+    log_rig_serve(&r);
+    cr_assert_eq(log_dir(l), 1);
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(0)), KE_NONE);
+    snprintf(path, sizeof(path), "%s/t1-0", r.dirs[log_dir(l)]);
+    log_rig_kill(&r);
+    cr_assert_eq(io_remove_tree(r.io.io, path), 0);
+    r.config.clean_start = false;
+    log_rig_open(&r);
+    l = open_named(&r, 99, "t1", 1);
+    log_rig_serve(&r);
+    cr_assert_eq(log_rig_check(&r, l, 0), 3);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 static bool owned_by_none(void *context, const char *folder)
 {
     cr_assert_null(context);
