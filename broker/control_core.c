@@ -139,7 +139,7 @@ int control_core_start(struct control_core *c, struct node *node, char *why, siz
     pool_init(&c->letters, &c->mem, sizeof(struct delta_letter), DELTA_LETTERS_MAX);
     pool_init(&c->calls, &c->mem, sizeof(struct control_work), CONTROL_CALLS_MAX);
     timer_init(&c->checkpoint_timer, control_core_checkpoint_due);
-    error = post_init(&node->post, &c->mem, node->cores_count + 1, RING_SLOTS);
+    error = post_init(&node->post, &c->mem, node->cores_count + 1, node->ring_slots);
     if (error != 0)
         return error;
     mail_init(&c->mail, &node->post, c->id);

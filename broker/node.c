@@ -46,6 +46,7 @@ struct node *node_make(const struct config *config, struct io_world *world, stru
     n->cores_count = cores_count;
     n->control_id = (struct core_id){(uint16_t)cores_count};
     n->core_memory_bytes = config_memory(&config->broker, io_memory_bytes()) / (cores_count + 1);
+    n->ring_slots = RING_SLOTS;
     n->trace = node_stderr;
     n->print = node_stdout;
     n->control = mem_zalloc(mem, sizeof(*n->control));

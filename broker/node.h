@@ -15,6 +15,7 @@ struct node {
     uint32_t cores_count; /* data cores; the control core's id is cores_count */
     struct core_id control_id;
     uint64_t core_memory_bytes;
+    uint32_t ring_slots;           /* RING_SLOTS, but in simulations */
     uint16_t ports[LISTENERS_MAX]; /* bound */
     /* Set by the control core before the first delta goes out, read-only afterwards. */
     struct node_identity identity;

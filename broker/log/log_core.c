@@ -152,7 +152,9 @@ int log_core_serve(struct log_core *c)
     }
     state_move(&c->phase, &core_phases, PHASE_SERVING);
     uint64_t now_ns = io_now_ns(c->io);
-    c->retention_due_ns = now_ns + 30 * NS_PER_S; /* Kafka's first look, too, is after 30 s */
+    /* Kafka's first look, too, is after 30 s, but who looks more often need not wait for it. */
+    uint64_t check_ns = (uint64_t)c->config.retention_check_ms * NS_PER_MS;
+    c->retention_due_ns = now_ns + MIN(check_ns, 30 * NS_PER_S);
     timer_arm(c->config.wheel, &c->tick, now_ns + TICK_NS);
     if (c->cleaner != NULL)
         cleaner_start(c->cleaner);

@@ -434,6 +434,15 @@ void sim_client_take(struct sim_client *c, size_t size)
     sim_end_take(c->end, size);
 }
 
+void sim_client_hold(struct sim_client *c, bool holds)
+{
+    c->holds = holds;
+    if (!holds)
+        sim_plan(c->sim, &c->event, c->sim->now_ns, client_woken);
+    if (!holds && c->end->state == END_OPEN && sim_end_peer(c->end)->send != NULL)
+        sim_send_push(sim_end_peer(c->end));
+}
+
 void sim_client_close(struct sim_client *c)
 {
     struct sim *s = c->sim;

@@ -166,6 +166,8 @@ void sim_client_send(struct sim_client *c, const void *bytes, size_t size);
 /* What has arrived and is not yet taken: its size, and where it is until the next call. */
 size_t sim_client_received(struct sim_client *c, const uint8_t **bytes);
 void sim_client_take(struct sim_client *c, size_t size);
+/* While it holds, what it has received takes room in the connection: the peer's sends wait. */
+void sim_client_hold(struct sim_client *c, bool holds);
 /* Closes and forgets it; wake does not run any more. */
 void sim_client_close(struct sim_client *c);
 

@@ -256,6 +256,7 @@ struct sim_client {
     void (*wake)(void *context);
     void *context;
     enum sim_client_state state;
+    bool holds;
 };
 
 /* ---- net.c ---- */

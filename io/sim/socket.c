@@ -385,7 +385,8 @@ void sim_send_push(struct sim_end *end)
         return;
     }
     /* A client takes what arrives into memory of its own, whether it looks at it or not. */
-    uint64_t gone = peer->client != NULL ? peer->in.arrived : peer->in.taken;
+    bool takes = peer->client != NULL && !peer->client->holds;
+    uint64_t gone = takes ? peer->in.arrived : peer->in.taken;
     uint64_t held = peer->in.put - gone, left = o->size - o->offset;
     uint64_t room = held < s->style.pipe_bytes ? s->style.pipe_bytes - held : 0;
     if (left > 0 && room > 0)

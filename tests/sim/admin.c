@@ -24,10 +24,10 @@ static void admin_create(struct admin *a)
 {
     struct run *r = a->run;
     struct create_topics_request_creatable_topic topics[TOPICS_MAX];
-    struct create_topics_request_creatable_topic_config configs[2];
+    struct create_topics_request_creatable_topic_config configs[4];
     char segment_ms[16], interval[16];
     uint32_t configs_count = 0;
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 0; i < 4; i++)
         create_topics_request_creatable_topic_config_init(&configs[i]);
     (void)snprintf(segment_ms, sizeof(segment_ms), "%u", r->options.segment_ms);
     (void)snprintf(interval, sizeof(interval), "%u", r->options.index_interval);
@@ -37,13 +37,18 @@ static void admin_create(struct admin *a)
         configs[configs_count].name = text_of("segment.ms");
         configs[configs_count++].value = text_of(segment_ms);
     }
+    configs[configs_count].name = text_of("flush.ms"); /* these two are for the first topic */
+    configs[configs_count].value = text_of("300");
+    configs[configs_count + 1].name = text_of("write.caching");
+    configs[configs_count + 1].value = text_of("true");
     for (uint32_t i = 0; i < r->options.topics; i++) {
         create_topics_request_creatable_topic_init(&topics[i]);
         topics[i].name = text_of(r->topics[i].name);
         topics[i].num_partitions = (int32_t)r->topics[i].partitions_count;
         topics[i].replication_factor = 1;
         topics[i].configs = configs;
-        topics[i].configs_count = (int32_t)configs_count;
+        topics[i].configs_count =
+            (int32_t)(configs_count + (i == 0 && r->options.swarm.cached ? 2 : 0));
     }
     struct create_topics_request m;
     create_topics_request_init(&m);

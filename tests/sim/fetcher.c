@@ -93,6 +93,15 @@ static void fetcher_forget_session(struct fetcher *f)
     f->session_id = f->session_epoch = 0;
 }
 
+/* What was asked may not have come: all is told again. */
+static void fetcher_doubt(struct fetcher *f)
+{
+    for (uint32_t t = 0; t < TOPICS_MAX; t++) {
+        for (uint32_t i = 0; i < PARTITIONS_MAX; i++)
+            f->at[t][i].changed = true;
+    }
+}
+
 /* ---- answers --------------------------------------------------------------------------------- */
 
 static bool batch_fits(struct fetcher *f, const struct fetch_position *at, bool first,
@@ -256,13 +265,15 @@ static void fetcher_answered(struct link *l, const struct link_request *q, struc
 static void fetcher_up(struct link *l)
 {
     struct fetcher *f = l->owner;
-    fetcher_forget_session(f);
+    if (!f->run->options.swarm.keeps_sessions || f->walks)
+        fetcher_forget_session(f);
     fetcher_think(f);
 }
 
 static void fetcher_down(struct link *l)
 {
     struct fetcher *f = l->owner;
+    fetcher_doubt(f);
     sim_unplan(f->run->sim, &f->think);
 }
 

@@ -117,7 +117,7 @@ static void link_woken(void *context)
         l->requests_count = 0;
         l->up(l);
     }
-    while (l->client != NULL && l->is_up && link_take_frame(l))
+    while (l->client != NULL && l->is_up && !l->mute && link_take_frame(l))
         ;
     if (l->client != NULL && state != SIM_CLIENT_OPEN && state != SIM_CLIENT_CONNECTING)
         link_break(l);

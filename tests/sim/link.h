@@ -32,6 +32,7 @@ struct link {
     /* link's own */
     struct sim_client *client;
     bool is_up, stopped;
+    bool mute; /* takes no answer (sim_client_hold) */
     struct sim_event retry, timeout;
     struct link_request requests[LINK_REQUESTS_MAX]; /* in order */
     uint32_t requests_count;

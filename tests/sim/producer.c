@@ -356,6 +356,8 @@ void producer_start(struct producer *p, struct run *r, uint32_t index)
     struct chance *c = r->chance;
     *p = (struct producer){.run = r, .index = index, .producer_id = -1, .left = r->options.batches};
     p->idempotent = !chance_one_in(c, 3);
+    if (r->options.swarm.producer_ms > 0)
+        p->idempotent = false; /* what the broker has forgotten may be there twice */
     p->by_many = chance_one_in(c, 2);
     p->acks = p->idempotent ? -1 : (int16_t)chance_between(c, 0, 2) - 1;
     p->version = (int16_t)chance_between(c, 3, 13);

@@ -4,11 +4,13 @@
 #define TESTS_SIM_RUN_H
 
 #include "tests/sim/group.h"
+#include "tests/sim/janitor.h"
 #include "tests/sim/keeper.h"
 #include "tests/sim/ledger.h"
 #include "tests/sim/link.h"
 #include "tests/sim/model.h"
 #include "tests/sim/options.h"
+#include "tests/sim/rude.h"
 #include "tests/sim/sim_node.h"
 
 #define PARCELS_MAX    5u
@@ -138,6 +140,8 @@ struct run {
     struct teller tellers[TELLERS_MAX];
     struct auditor auditor, walker; /* walker: at the end */
     struct keeper keeper;
+    struct janitor janitors[JANITORS_MAX];
+    struct rude rudes[RUDES_MAX];
     enum run_phase phase;
     uint64_t phase_deadline;
     struct sim_event harm, restart, relief, repair, hurry;
@@ -164,6 +168,8 @@ struct run {
 void run_fail(struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* May the broker refuse this partition because of its disk? */
 bool run_may_be_offline(const struct run *r, uint32_t topic, uint32_t partition);
+/* Is memory short now, or was it in this start? Then much may be refused. */
+bool run_is_tight(const struct run *r);
 /* For links: the broker broke the protocol. */
 void run_broken(struct run *r, const char *who, const char *why);
 

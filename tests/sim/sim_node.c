@@ -115,6 +115,8 @@ void sim_node_start(struct sim_node *n)
     assert(error == 0);
     n->node = node_make(&n->config, world, &n->mem, n->cores_count);
     assert(n->node != NULL);
+    if (n->ring_slots > 0)
+        n->node->ring_slots = n->ring_slots;
     n->node->trace = node_trace;
     n->node->trace_context = n;
     n->node->print = node_print;

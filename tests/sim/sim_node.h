@@ -13,6 +13,7 @@ struct sim_node {
     struct sim_machine *machine;
     struct mem config_mem; /* of the configuration: outlives every start */
     struct config config;
+    uint32_t ring_slots;  /* 0: as usual */
     uint32_t cores_count; /* data cores of the next start */
     bool verbose;
     /* one start */

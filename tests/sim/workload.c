@@ -14,12 +14,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RUN_MEMORY  (3ull << 30)
-#define HEAL_NS     (300 * NS_PER_S)
-#define FINAL_NS    (120 * NS_PER_S)
-#define STOP_NS     (120 * NS_PER_S)
-#define STEPS_MAX   200000000ull
-#define NODE_MEMORY (64ull << 20) /* per core */
+#define RUN_MEMORY (3ull << 30)
+#define HEAL_NS    (300 * NS_PER_S)
+#define FINAL_NS   (120 * NS_PER_S)
+#define STOP_NS    (120 * NS_PER_S)
+#define STEPS_MAX  200000000ull
 
 void run_fail(struct run *r, const char *format, ...)
 {
@@ -57,9 +56,10 @@ static void run_properties(const struct run *r, char *to, size_t size)
     static const char *const dirs[] = {"/data/logs-0", "/data/logs-0,/data/logs-1",
                                        "/data/logs-0,/data/logs-1,/data/logs-2"};
     const struct run_options *o = &r->options;
-    char roll[64] = "";
+    char roll[64] = "", more[1024] = "";
     if (o->roll_ms > 0)
         (void)snprintf(roll, sizeof(roll), "log.roll.ms=%u\n", o->roll_ms);
+    swarm_properties(&o->swarm, more, sizeof(more));
     (void)snprintf(to, size,
                    "node.id=1\n"
                    "process.roles=broker,controller\n"
@@ -86,12 +86,12 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    "torc.log.level=%s\n"
                    "log.cleaner.backoff.ms=%u\n"
                    "log.cleaner.min.cleanable.ratio=0.1\n"
-                   "log.cleaner.dedupe.buffer.size=1048576\n"
-                   "%s",
+                   "%s%s",
                    SIM_NODE_PORT, SIM_NODE_PORT, dirs[o->dirs - 1], o->offsets_partitions,
                    o->offsets_partitions, o->ledger_partitions, o->join_delay_ms, o->cores,
-                   (unsigned long long)(NODE_MEMORY * (o->cores + 1)), o->wal_files,
-                   o->cache_mib << 20, r->view->verbose ? "debug" : "warn", o->clean_ms, roll);
+                   ((unsigned long long)o->swarm.memory_mib << 20) * (o->cores + 1), o->wal_files,
+                   o->cache_mib << 20, r->view->verbose ? "debug" : "warn", o->clean_ms, roll,
+                   more);
 }
 
 /* ---- phases ---------------------------------------------------------------------------------- */
@@ -108,6 +108,10 @@ static bool run_members_done(const struct run *r)
     }
     if (r->options.keeper_batches > 0 && !keeper_done(&r->keeper))
         return false;
+    for (uint32_t i = 0; i < r->options.swarm.janitors; i++) {
+        if (!janitor_done(&r->janitors[i]))
+            return false;
+    }
     return r->options.tellers == 0 || auditor_done(&r->auditor);
 }
 
@@ -141,13 +145,15 @@ static void run_go_down(struct run *r)
         return;
     if (way == HARM_STOP && (!r->node.ready || r->stopping))
         way = HARM_CUT;
+    if (r->options.swarm.cached && way == HARM_CUT)
+        way = HARM_KILL; /* a cut may take what is acknowledged */
     harm_take_down(r, way);
 }
 
 static void run_stuck(struct run *r)
 {
     static const char *const names[] = {"harm", "heal", "final", "stop"};
-    uint32_t open = 0, behind = 0, unstable = 0, tellers = 0;
+    uint32_t open = 0, behind = 0, unstable = 0, tellers = 0, janitors = 0;
     for (uint32_t i = 0; i < r->options.producers; i++)
         open += !producer_done(&r->producers[i]);
     for (uint32_t i = 0; i < r->options.fetchers; i++)
@@ -156,10 +162,12 @@ static void run_stuck(struct run *r)
         unstable += !member_done(&r->members[i]);
     for (uint32_t i = 0; i < r->options.tellers; i++)
         tellers += !teller_done(&r->tellers[i]);
+    for (uint32_t i = 0; i < r->options.swarm.janitors; i++)
+        janitors += !janitor_done(&r->janitors[i]);
     run_fail(r,
              "no end of phase %s: %u producers wait, %u fetchers are behind, %u members are not "
-             "stable, %u tellers wait, keeper %s, ledger %s, node %s, topics %s",
-             names[r->phase], open, behind, unstable, tellers,
+             "stable, %u tellers and %u janitors wait, keeper %s, ledger %s, node %s, topics %s",
+             names[r->phase], open, behind, unstable, tellers, janitors,
              r->options.keeper_batches == 0 || keeper_done(&r->keeper) ? "done" : "waits",
              r->options.tellers == 0 || auditor_done(&r->auditor) ? "read" : "not read",
              r->node.ready ? "ready" : "not ready", r->admin.created ? "made" : "not made");
@@ -188,6 +196,8 @@ static void run_phases(struct run *r)
             auditor_start(&r->walker, r, true);
         if (r->options.keeper_batches > 0)
             keeper_again(&r->keeper);
+        for (uint32_t i = 0; i < r->options.swarm.janitors; i++)
+            janitor_again(&r->janitors[i]);
         run_move(r, PHASE_FINAL, FINAL_NS);
         break;
     case PHASE_FINAL:
@@ -204,6 +214,12 @@ static void run_phases(struct run *r)
     }
     if (r->phase != PHASE_OVER && r->phase_deadline > 0 && now > r->phase_deadline)
         run_stuck(r);
+}
+
+bool run_is_tight(const struct run *r)
+{
+    (void)r;
+    return false;
 }
 
 /* Without the disk of the metadata log, or without any, there is no node; with another one gone it
@@ -257,7 +273,7 @@ static bool run_over(void *context)
 static void run_make(struct run *r)
 {
     const struct plan *plan = r->plan;
-    char properties[2048];
+    char properties[4096];
     struct chance draw;
     int error = mem_init(&r->mem, RUN_MEMORY);
     assert(error == 0);
@@ -268,8 +284,12 @@ static void run_make(struct run *r)
     chance_init(&draw, plan->seed, 2000);
     draw.tape = r->view->tape;
     options_draw(&r->options, &draw);
+    chance_init(&draw, plan->seed, 3000);
+    draw.tape = r->view->tape;
+    swarm_draw(&r->options.swarm, &draw);
     if (!options_set(&r->options, sim_style(r->sim), plan))
         run_fail(r, "the plan has a knob that is not known");
+    swarm_agree(&r->options);
     if (r->view->verbose || r->view->tells)
         options_print(&r->options, sim_style(r->sim), stderr, r->view->tells);
     r->machine = sim_machine_make(r->sim, "10.0.0.1");
@@ -282,6 +302,7 @@ static void run_make(struct run *r)
     if (!sim_node_make(&r->node, r->sim, r->machine, properties, r->view->verbose))
         run_fail(r, "the configuration is refused: %s", r->node.why);
     r->node.cores_count = r->options.cores;
+    r->node.ring_slots = r->options.swarm.ring_slots;
     for (uint32_t t = 0; t < r->options.topics; t++) {
         struct topic *topic = &r->topics[t];
         (void)snprintf(topic->name, sizeof(topic->name), "topic-%u", t);
@@ -319,6 +340,10 @@ static void run_free(struct run *r)
         auditor_stop(&r->walker);
     if (r->keeper.run != NULL)
         keeper_stop(&r->keeper);
+    for (uint32_t i = 0; i < r->options.swarm.janitors; i++)
+        janitor_stop(&r->janitors[i]);
+    for (uint32_t i = 0; i < r->options.swarm.rudes; i++)
+        rude_stop(&r->rudes[i]);
     for (uint32_t i = 0; i <= FETCHERS_MAX; i++) {
         if (r->fetchers[i].run != NULL)
             fetcher_stop(&r->fetchers[i]);
@@ -462,6 +487,10 @@ static void run_start(struct run *r)
         auditor_start(&r->auditor, r, false);
     if (r->options.keeper_batches > 0)
         keeper_start(&r->keeper, r);
+    for (uint32_t i = 0; i < r->options.swarm.janitors; i++)
+        janitor_start(&r->janitors[i], r, i);
+    for (uint32_t i = 0; i < r->options.swarm.rudes; i++)
+        rude_start(&r->rudes[i], r, i);
     harm_start(r);
 }
 
