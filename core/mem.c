@@ -222,16 +222,22 @@ static void *impl_realloc(struct mem *m, void *old, size_t old_size, size_t new_
     return rallocx(old, impl_size(new_size), impl->alloc_flags);
 }
 
+static int impl_pages_flags(size_t size)
+{
+    return MALLOCX_TCACHE_NONE |
+           MALLOCX_ALIGN(size % MEM_LARGE_PAGE == 0 ? MEM_LARGE_PAGE : MEM_PAGE);
+}
+
 static void *impl_pages(struct mem *m, size_t size)
 {
     const struct mem_impl *impl = m->impl;
-    return mallocx(size, MALLOCX_ARENA(impl->arena) | MALLOCX_TCACHE_NONE | MALLOCX_ALIGN(4096));
+    return mallocx(size, MALLOCX_ARENA(impl->arena) | impl_pages_flags(size));
 }
 
 static void impl_pages_free(struct mem *m, void *p, size_t size)
 {
     const struct mem_impl *impl = m->impl;
-    sdallocx(p, size, MALLOCX_TCACHE_NONE | MALLOCX_ALIGN(4096));
+    sdallocx(p, size, impl_pages_flags(size));
     /* Decay runs on allocator activity; a core gone idle after a free would keep the pages. */
     (void)mallctlbymib(impl->decay_mib, 3, NULL, NULL, NULL, 0);
 }

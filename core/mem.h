@@ -34,7 +34,9 @@ NODISCARD void *mem_realloc(struct mem *m, void *old, size_t old_size, size_t ne
 void mem_free(struct mem *m, void *p, size_t size);
 
 /* 4096-aligned memory for direct I/O, not zeroed, and whatever must not share a cache line with
- * another's. Freed pages go back to the system within seconds. size is a multiple of 4096. */
+ * another's. Freed pages go back to the system within seconds. size is a multiple of 4096; where it
+ * is one of MEM_LARGE_PAGE, so is the address (not in sanitized builds). */
+#define MEM_LARGE_PAGE (2u << 20)
 NODISCARD void *mem_pages(struct mem *m, size_t size);
 void mem_pages_free(struct mem *m, void *p, size_t size);
 

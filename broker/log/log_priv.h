@@ -14,6 +14,7 @@
 
 #define CHUNK_BYTES      (1u << 20)
 #define CHUNKS_KEPT      2u                 /* free chunks an idle core keeps */
+#define CHUNKS_SINGLE    2u                 /* chunks of a core that are not made in pairs */
 #define CHUNK_IDLE_NS    (30ull * NS_PER_S) /* cached longer than this without use: given back */
 #define WAL_FILES_MAX    64u
 #define WAL_WRITE_GROUPS 8u           /* groups that may leave in one write */
@@ -47,6 +48,7 @@
 #define NO_TIMESTAMP      (-1)
 
 _Static_assert(CHUNK_BYTES % WAL_BLOCK == 0, "a chunk is written directly");
+_Static_assert(2 * CHUNK_BYTES == MEM_LARGE_PAGE, "twins fill a large page");
 _Static_assert(WAL_WRITE_GROUPS <= FLUSH_IOV_MAX, "iovecs");
 
 /* ---- memory: chunk.c ------------------------------------------------------------------------- */
@@ -70,6 +72,7 @@ struct chunk {
     struct log_block block;
     struct list link; /* core->chunks or core->free_chunks */
     struct state state;
+    struct chunk *twin; /* they share a large page, and go together; NULL: alone */
     bool cached;        /* not written to a WAL */
     bool evictable;     /* sealed, written, flushed, not lent: counted in core->evictable */
     uint32_t used;      /* laid out so far */

@@ -143,6 +143,11 @@ uint32_t io_cpus_count(void)
     return CPUS;
 }
 
+void io_use_large_pages(void *memory, size_t size)
+{
+    assert(memory != NULL && size > 0);
+}
+
 uint64_t io_memory_bytes(void)
 {
     return MEMORY_BYTES;

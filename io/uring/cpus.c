@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define TEXT_SIZE  4096u
@@ -148,6 +149,12 @@ uint32_t io_cpus_count(void)
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
+
+void io_use_large_pages(void *memory, size_t size)
+{
+    assert(((uintptr_t)memory & 4095u) == 0);
+    (void)madvise(memory, size, MADV_HUGEPAGE); /* a kernel without them uses small ones */
+}
 
 uint64_t io_memory_bytes(void)
 {

@@ -129,6 +129,33 @@ Test(log_append, takes_a_batch_larger_than_a_chunk)
     log_rig_end(&r);
 }
 
+Test(log_append, gives_chunks_back_in_pairs_when_a_large_batch_needs_the_room)
+{
+    struct log_rig r;
+    log_rig_start(&r);
+    r.config.wal_file_bytes = 4 << 20;
+    log_rig_open(&r);
+    log_rig_serve(&r);
+    struct topic_config config = log_rig_config();
+    config.max_message_bytes = 3 << 20;
+    struct log *l = log_rig_log(&r, 1, &config);
+    struct log_core_stats stats;
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        for (uint32_t n = 0; n < 100; n++) /* more than the cache of 8 MiB */
+            cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.value_size = 100000)), KE_NONE);
+        log_core_stats(r.core, &stats);
+        most = stats.cache_bytes > most ? stats.cache_bytes : most;
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.value_size = 2 << 20)), KE_NONE);
+        log_core_stats(r.core, &stats);
+        cr_assert_leq(stats.cache_bytes, (8 << 20) + (3 << 20));
+    }
+    cr_assert_eq(most, 8 << 20, "all of the cache is used: %lu", (unsigned long)most);
+    cr_assert_eq(log_rig_check(&r, l, 0), 404);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 Test(log_append, goes_round_the_wal_files_many_times)
 {
     struct log_rig r;
