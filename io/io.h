@@ -207,6 +207,13 @@ NODISCARD int64_t io_pread(struct io *io, int fd, void *to, size_t size, uint64_
 NODISCARD int64_t io_pwrite(struct io *io, int fd, const void *from, size_t size, uint64_t offset);
 NODISCARD int io_truncate(struct io *io, int fd, uint64_t size);
 NODISCARD int io_allocate(struct io *io, int fd, uint64_t size); /* space and size, unwritten */
+/* Space for its first bytes, with no change of its size: writing them cannot meet -ENOSPC. 0,
+ * -errno; -EOPNOTSUPP where the file system cannot promise that. */
+NODISCARD int io_reserve(struct io *io, int fd, uint64_t size);
+/* What is read from the file next comes from the device: its dirty pages are written, and all of
+ * them dropped from the page cache, where a failed sync may have left what no device holds. -errno
+ * as of a sync. */
+NODISCARD int io_reread(struct io *io, int fd);
 /* Returns when no direct write to this file, by whoever, is under way any more: those of a killed
  * process go on after it is gone, and would land on what is written next. fd is open for writing.
  */

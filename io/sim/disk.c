@@ -507,7 +507,6 @@ int disk_reserve(struct disk *d, struct inode *i, uint64_t size)
     d->bytes -= disk_pages(i) * DISK_PAGE;
     i->reserved = MAX(i->reserved, (size + DISK_PAGE - 1) / DISK_PAGE);
     d->bytes += disk_pages(i) * DISK_PAGE;
-    i->size_now = MAX(i->size_now, size);
     return 0;
 }
 
@@ -523,4 +522,32 @@ bool disk_rot(struct disk *d, struct inode *i, uint64_t offset)
     if (p->kept != NULL && p->kept != p->now)
         p->kept[offset % DISK_PAGE] ^= bit;
     return p->now != NULL;
+}
+
+/* Some name of it; "" when it has none any more. */
+static const char *name_of(struct disk *d, const struct inode *i)
+{
+    for (struct list *l = d->inodes.next; l != &d->inodes; l = l->next) {
+        const struct names *n = &container_of(l, struct inode, link)->now;
+        for (uint32_t at = 0; at < n->count; at++)
+            if (n->list[at].inode == i)
+                return n->list[at].text;
+    }
+    return "";
+}
+
+void disk_site(struct disk *d, const struct inode *i, const char *path, const char *call,
+               char site[DISK_SITE])
+{
+    const char *slash = path == NULL ? NULL : strrchr(path, '/');
+    const char *name = i != NULL ? name_of(d, i) : slash == NULL ? path : slash + 1;
+    size_t at = strlen(call);
+    memcpy(site, call, at);
+    site[at++] = ' ';
+    for (const char *c = name; *c != 0 && at < DISK_SITE - 1; c++) {
+        bool digit = *c >= '0' && *c <= '9';
+        if (!digit || site[at - 1] != '0')
+            site[at++] = digit ? '0' : *c;
+    }
+    site[at] = 0;
 }

@@ -11,6 +11,7 @@
 
 #define DISK_PAGE   4096u
 #define DISK_SECTOR 512u
+#define DISK_SITE   64u /* text of a place, see disk_site */
 
 struct page {
     uint8_t *now, *kept; /* NULL: zeros. Equal pointers: the same bytes */
@@ -100,10 +101,13 @@ NODISCARD int disk_write(struct disk *d, struct inode *i, uint64_t offset, const
 /* Bytes read, at most to the end. */
 size_t disk_read(const struct inode *i, uint64_t offset, void *to, size_t size);
 void disk_resize(struct disk *d, struct inode *i, uint64_t size);
-/* At least so large, with room for all of it. */
+/* Room for its first bytes, also where it is shorter. */
 NODISCARD int disk_reserve(struct disk *d, struct inode *i, uint64_t size);
 /* One bit turns, wherever the byte is. False: nothing was ever written there. */
 bool disk_rot(struct disk *d, struct inode *i, uint64_t offset);
+/* "CALL NAME", with the name of a file (by inode or path) in which every number is a 0. */
+void disk_site(struct disk *d, const struct inode *i, const char *path, const char *call,
+               char site[DISK_SITE]);
 /* Whether so many bytes from offset fit; counts only pages that are not there yet. */
 bool disk_has_room(const struct disk *d, const struct inode *i, uint64_t offset, uint64_t size);
 
@@ -123,6 +127,8 @@ void disk_sync_names(struct disk *d, struct inode *directory);
 void disk_sync_all(struct disk *d);
 /* The kernel drops clean pages when it likes: what a failed sync lost is then seen to be lost. */
 void disk_evict(struct disk *d);
+/* The same for all clean pages of one file. */
+void disk_reread(struct disk *d, struct inode *i);
 /* The process that waited for them is gone. */
 void disk_forget_syncs(struct disk *d);
 /* The power went. Descriptors and ops have let go of their inodes before. */

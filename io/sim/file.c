@@ -24,10 +24,25 @@
 
 /* ---- faults and latency ---------------------------------------------------------------------- */
 
-/* 0, or the error that was asked for. */
-static int fault_next(struct sim_machine *m, uint32_t volume, uint32_t call)
+static const char *call_name(uint32_t call)
+{
+    return call == SIM_DISK_READ    ? "read"
+           : call == SIM_DISK_WRITE ? "write"
+           : call == SIM_DISK_SYNC  ? "sync"
+           : call == SIM_DISK_NAME  ? "name"
+                                    : "look";
+}
+
+/* 0, or the error that was asked for. i: what is touched; NULL: it has only a path yet. */
+static int fault_next(struct sim_machine *m, const struct inode *i, const char *path, uint32_t call)
 {
     struct disk_fault *f = &m->fault;
+    uint32_t volume = i != NULL ? i->volume : disk_volume(&m->disk, path);
+    m->disk_calls++;
+    if (m->disk_calls == m->full_at) {
+        disk_site(&m->disk, i, path, call_name(call), m->site);
+        m->disk.capacity = m->disk.bytes;
+    }
     if ((f->calls & call) == 0 || (f->volumes & 1u << volume) == 0 || f->times == 0)
         return 0;
     if (f->n > 0) {
@@ -35,6 +50,7 @@ static int fault_next(struct sim_machine *m, uint32_t volume, uint32_t call)
         return 0;
     }
     f->times--;
+    disk_site(&m->disk, i, path, call_name(call), m->site);
     m->sim->counts[SIM_DISK_FAILURES]++;
     return f->error;
 }
@@ -129,7 +145,7 @@ static int32_t write_happens(struct sim_op *o, const struct io_rw *rw)
 {
     struct sim_machine *m = o->io->machine;
     assert(iov_hash(rw->iov, rw->iov_count) == o->hash); /* invariant 2 */
-    int error = fault_next(m, o->inode->volume, SIM_DISK_WRITE);
+    int error = fault_next(m, o->inode, NULL, SIM_DISK_WRITE);
     if (error == 0 && !disk_has_room(&m->disk, o->inode, o->offset, o->size))
         error = -ENOSPC;
     if (error != 0) {
@@ -152,7 +168,7 @@ static void rw_due(struct sim_event *e)
     if (rw->writing) {
         o->result = write_happens(o, rw);
     } else {
-        int error = fault_next(m, o->inode->volume, SIM_DISK_READ);
+        int error = fault_next(m, o->inode, NULL, SIM_DISK_READ);
         o->result = error != 0 ? error : (int32_t)iov_read(o, rw);
     }
     sim_note(m->sim, m->index, KIND_DISK,
@@ -206,7 +222,7 @@ void io_write(struct io *io, struct io_rw *rw)
 
 static int sync_ends(struct sim_machine *m, struct inode *i, const struct disk_sync *sync)
 {
-    int error = fault_next(m, i->volume, SIM_DISK_SYNC);
+    int error = fault_next(m, i, NULL, SIM_DISK_SYNC);
     if (m->sim->style.lies)
         i->syncs--;
     else if (error != 0)
@@ -304,11 +320,11 @@ static int open_inode(struct io *io, const char *path, uint32_t flags, struct in
     if (error == 0 && (flags & IO_CREATE) != 0 && (flags & IO_EXCL) != 0)
         return -EEXIST;
     if (error == -ENOENT && (flags & IO_CREATE) != 0) {
-        error = fault_next(io->machine, disk_volume(d, path), SIM_DISK_NAME);
+        error = fault_next(io->machine, NULL, path, SIM_DISK_NAME);
         if (error == 0)
             error = disk_add(d, path, false, wall_now(io), found);
     } else if (error == 0) {
-        error = fault_next(io->machine, (*found)->volume, SIM_DISK_LOOK);
+        error = fault_next(io->machine, *found, NULL, SIM_DISK_LOOK);
     }
     if (error != 0)
         return error;
@@ -368,7 +384,7 @@ int io_stat(struct io *io, const char *path, struct io_stat *stat)
     struct inode *i;
     int error = disk_find(&io->machine->disk, path, &i);
     if (error == 0)
-        error = fault_next(io->machine, i->volume, SIM_DISK_LOOK);
+        error = fault_next(io->machine, i, NULL, SIM_DISK_LOOK);
     if (error == 0)
         stat_fill(i, stat);
     return error;
@@ -404,7 +420,7 @@ int64_t io_pread(struct io *io, int fd, void *to, size_t size, uint64_t offset)
     if (error == 0 && i->directory)
         error = -EISDIR;
     if (error == 0)
-        error = fault_next(io->machine, i->volume, SIM_DISK_READ);
+        error = fault_next(io->machine, i, NULL, SIM_DISK_READ);
     return error != 0 ? error : (int64_t)disk_read(i, offset, to, size);
 }
 
@@ -415,7 +431,7 @@ int64_t io_pwrite(struct io *io, int fd, const void *from, size_t size, uint64_t
     struct inode *i;
     int error = fd_inode(io, fd, IO_WRITE, &i);
     if (error == 0)
-        error = fault_next(m, i->volume, SIM_DISK_WRITE);
+        error = fault_next(m, i, NULL, SIM_DISK_WRITE);
     if (error == 0 && !disk_has_room(&m->disk, i, offset, size))
         error = -ENOSPC;
     /* A large one may end half way. */
@@ -438,7 +454,7 @@ int io_truncate(struct io *io, int fd, uint64_t size)
     struct inode *i;
     int error = fd_inode(io, fd, IO_WRITE, &i);
     if (error == 0)
-        error = fault_next(io->machine, i->volume, SIM_DISK_NAME);
+        error = fault_next(io->machine, i, NULL, SIM_DISK_NAME);
     if (error == 0)
         disk_resize(&io->machine->disk, i, size);
     return error;
@@ -451,16 +467,27 @@ void io_settle(struct io *io, int fd)
     sim_pause(io, io->sim->style.call_ns);
 }
 
-int io_allocate(struct io *io, int fd, uint64_t size)
+static int reserve(struct io *io, int fd, uint64_t size, struct inode **i)
 {
     sim_pause(io, io->sim->style.call_ns);
-    struct disk *d = &io->machine->disk;
+    int error = fd_inode(io, fd, IO_WRITE, i);
+    if (error == 0)
+        error = fault_next(io->machine, *i, NULL, SIM_DISK_NAME);
+    return error == 0 ? disk_reserve(&io->machine->disk, *i, size) : error;
+}
+
+int io_reserve(struct io *io, int fd, uint64_t size)
+{
     struct inode *i;
-    int error = fd_inode(io, fd, IO_WRITE, &i);
+    return reserve(io, fd, size, &i);
+}
+
+int io_allocate(struct io *io, int fd, uint64_t size)
+{
+    struct inode *i;
+    int error = reserve(io, fd, size, &i);
     if (error == 0)
-        error = fault_next(io->machine, i->volume, SIM_DISK_NAME);
-    if (error == 0)
-        error = disk_reserve(d, i, size);
+        i->size_now = MAX(i->size_now, size);
     return error;
 }
 
@@ -478,6 +505,17 @@ int io_fdatasync(struct io *io, int fd)
 
 /* ---- at once: names -------------------------------------------------------------------------- */
 
+int io_reread(struct io *io, int fd)
+{
+    struct inode *i;
+    int error = io_fdatasync(io, fd);
+    if (error == 0)
+        error = fd_inode(io, fd, 0, &i);
+    if (error == 0)
+        disk_reread(&io->machine->disk, i);
+    return error;
+}
+
 int io_sync_directory(struct io *io, const char *path)
 {
     sim_pause(io, io->sim->style.sync_ns);
@@ -486,7 +524,7 @@ int io_sync_directory(struct io *io, const char *path)
     if (error == 0 && !i->directory)
         error = -ENOTDIR;
     if (error == 0)
-        error = fault_next(io->machine, i->volume, SIM_DISK_SYNC);
+        error = fault_next(io->machine, i, NULL, SIM_DISK_SYNC);
     if (error == 0)
         disk_sync_names(&io->machine->disk, i);
     return error;
@@ -498,7 +536,7 @@ int io_sync_filesystem(struct io *io, const char *path)
     struct inode *i;
     int error = disk_find(&io->machine->disk, path, &i);
     if (error == 0)
-        error = fault_next(io->machine, i->volume, SIM_DISK_SYNC);
+        error = fault_next(io->machine, i, NULL, SIM_DISK_SYNC);
     if (error == 0)
         disk_sync_all(&io->machine->disk);
     return error;
@@ -507,7 +545,7 @@ int io_sync_filesystem(struct io *io, const char *path)
 static int name_call(struct io *io, const char *path)
 {
     sim_pause(io, io->sim->style.call_ns);
-    return fault_next(io->machine, disk_volume(&io->machine->disk, path), SIM_DISK_NAME);
+    return fault_next(io->machine, NULL, path, SIM_DISK_NAME);
 }
 
 int io_mkdir(struct io *io, const char *path)
@@ -529,7 +567,7 @@ int io_unlink(struct io *io, const char *path)
     sim_pause(io, io->sim->style.call_ns);
     int error = disk_find(&io->machine->disk, path, &i);
     if (error == 0)
-        error = fault_next(io->machine, i->volume, SIM_DISK_NAME);
+        error = fault_next(io->machine, i, NULL, SIM_DISK_NAME);
     return error != 0 ? error : disk_remove(&io->machine->disk, path, false);
 }
 
@@ -549,7 +587,7 @@ int io_list(struct io *io, const char *path,
     if (error == 0 && !i->directory)
         error = -ENOTDIR;
     if (error == 0)
-        error = fault_next(io->machine, i->volume, SIM_DISK_LOOK);
+        error = fault_next(io->machine, i, NULL, SIM_DISK_LOOK);
     if (error != 0)
         return error;
     for (uint32_t n = 0; n < i->now.count; n++) {

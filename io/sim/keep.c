@@ -162,6 +162,21 @@ void disk_evict(struct disk *d)
     }
 }
 
+void disk_reread(struct disk *d, struct inode *i)
+{
+    assert(!i->directory);
+    d->bytes -= disk_pages(i) * DISK_PAGE;
+    for (uint32_t p = 0; p < i->pages_room; p++) {
+        struct page *page = &i->pages[p];
+        if (page->dirty || page->now == page->kept)
+            continue;
+        if (page->now != NULL)
+            mem_free(d->mem, page->now, DISK_PAGE);
+        page->now = page->kept;
+    }
+    d->bytes += disk_pages(i) * DISK_PAGE;
+}
+
 void disk_forget_syncs(struct disk *d)
 {
     for (struct list *l = d->inodes.next; l != &d->inodes; l = l->next)

@@ -126,6 +126,11 @@ void sim_disk_fail(struct sim_machine *m, uint32_t calls, uint64_t n, uint32_t t
 /* The same for these volumes only (bits), instead of what was asked for before. */
 void sim_disk_fail_on(struct sim_machine *m, uint32_t volumes, uint32_t calls, uint64_t n,
                       uint32_t times, int error);
+/* From the n-th of all calls on, counted from the first boot, the disk has no room. */
+void sim_disk_full_at(struct sim_machine *m, uint64_t n);
+/* How many calls there were, and where the latest failure was: "CALL NAME", "" for none. */
+uint64_t sim_disk_calls(const struct sim_machine *m);
+const char *sim_disk_failed(const struct sim_machine *m);
 /* Failures are still to come. */
 bool sim_disk_failing(const struct sim_machine *m);
 /* Everything on this disk takes so many times as long. */

@@ -163,6 +163,8 @@ struct sim_machine {
         uint64_t n;
         int error;
     } fault;
+    uint64_t disk_calls, full_at; /* so many till now; from which on the disk is full, 0: none */
+    char site[DISK_SITE];         /* of the latest failure that was asked for */
     struct io_world world;
     struct sim_life life;
     bool up;

@@ -564,6 +564,21 @@ void sim_disk_fail_on(struct sim_machine *m, uint32_t volumes, uint32_t calls, u
         .volumes = volumes, .calls = calls, .n = n, .times = times, .error = error};
 }
 
+void sim_disk_full_at(struct sim_machine *m, uint64_t n)
+{
+    m->full_at = n;
+}
+
+uint64_t sim_disk_calls(const struct sim_machine *m)
+{
+    return m->disk_calls;
+}
+
+const char *sim_disk_failed(const struct sim_machine *m)
+{
+    return m->site;
+}
+
 bool sim_disk_failing(const struct sim_machine *m)
 {
     return m->fault.times > 0;

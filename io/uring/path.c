@@ -146,6 +146,17 @@ int io_allocate(struct io *io, int fd, uint64_t size)
     return result_of(n);
 }
 
+int io_reserve(struct io *io, int fd, uint64_t size)
+{
+    (void)io;
+    assert(size > 0 && size <= INT64_MAX);
+    int n;
+    do
+        n = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size);
+    while (n < 0 && errno == EINTR);
+    return result_of(n);
+}
+
 /* File systems wait for direct I/O under way before they allocate, even where all is allocated.
  * Seen on a throttled disk: the writes of a process that was killed, and waited for, kept landing
  * for four seconds, and this call took as long. What it says does not matter: a file system that
@@ -163,6 +174,13 @@ int io_fdatasync(struct io *io, int fd)
 {
     (void)io;
     return result_of(fdatasync(fd));
+}
+
+int io_reread(struct io *io, int fd)
+{
+    (void)io;
+    int error = result_of(fdatasync(fd));
+    return error != 0 ? error : -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
 int io_sync_directory(struct io *io, const char *path)
