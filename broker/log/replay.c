@@ -322,6 +322,8 @@ static int replay_walk(struct replays *rs, struct log *l, int64_t limit)
     if (r->writing || r->position >= s->written)
         return 0;
     int error = window_drop(rs, l);
+    if (error == 0)
+        error = segment_reread(l, s);
     scan_begin(&scan, l, s, r->position, s->written, SCAN_VERIFY);
     scan.next_offset = r->next;
     while (error == 0 && r->next < limit && scan_next(&scan, &batch, &h)) {
@@ -502,7 +504,10 @@ int replay_by_scan(struct log *l)
         struct segment *s = l->segments[i];
         if (!s->created)
             continue;
-        error = segment_rebuild(l, s, &cut, &end);
+        error =
+            segment_reread(l, s); /* nothing else holds these batches, and they are built upon */
+        if (error == 0)
+            error = segment_rebuild(l, s, &cut, &end);
         if (error == 0)
             error = txn_index_truncate(l, s, s->base); /* made anew with the producers */
         l->aborted_from = MIN(l->aborted_from, s->base);

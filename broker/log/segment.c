@@ -302,3 +302,12 @@ int segment_fd(struct log *l, struct segment *s, enum segment_file which)
     *fd = io_open(c->io, path, flags);
     return *fd;
 }
+
+int segment_reread(struct log *l, struct segment *s)
+{
+    segment_use(s);
+    int fd = segment_fd(l, s, FILE_LOG);
+    int error = fd < 0 ? fd : io_reread(l->core->io, fd);
+    segment_unuse(l, s);
+    return error;
+}

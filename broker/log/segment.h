@@ -33,6 +33,9 @@ void segments_free(struct log *l);
 
 /* fd of one of its files, opened if need be; -errno. Valid while the caller uses the segment. */
 NODISCARD int segment_fd(struct log *l, struct segment *s, enum segment_file which);
+/* Its batches are read from the device next, not from what an earlier process left in the page
+ * cache. At once. 0 or -errno. */
+NODISCARD int segment_reread(struct log *l, struct segment *s);
 /* Opens one of its files under another name; segment_fd is then that file as long as the segment is
  * used. flags: IO_CREATE and so on. 0 or -errno. */
 NODISCARD int segment_begin_as(struct log *l, struct segment *s, enum segment_file which,
