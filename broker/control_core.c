@@ -239,7 +239,11 @@ static int control_core_load(struct control_core *c, char *why, size_t why_size)
         .context = c,
     };
     memcpy(config.ports, c->node->ports, sizeof(config.ports));
-    return control_start(&c->control, &config, why, why_size);
+    error = control_start(&c->control, &config, why, why_size);
+    for (uint32_t i = 0; i < b->log_dirs_count && error == 0; i++)
+        if ((c->dirs_failed & 1u << i) != 0)
+            control_dir_failed(c->control, i);
+    return error;
 }
 
 static void control_core_core_started(struct control_core *c)
@@ -425,6 +429,8 @@ static void control_core_trouble(struct control_core *c, struct msg *msg)
         control_core_fail(c, t->text);
     } else {
         c->dirs_failed |= 1u << t->dir;
+        if (c->control != NULL)
+            control_dir_failed(c->control, t->dir);
         if (c->dirs_failed == (1u << b->log_dirs_count) - 1)
             control_core_fail(c, "all log directories have failed");
     }
@@ -561,7 +567,8 @@ static void control_core_core_stopped(struct control_core *c, struct msg *msg)
     }
     if (--c->awaited > 0)
         return;
-    control_stop(c->control);
+    if (control_stop(c->control) != 0)
+        c->exit_code = 1;
     control_core_ask_checkpoints(c, false);
 }
 

@@ -601,10 +601,21 @@ static bool load_step(struct coordinator *c)
 {
     struct data_core *core = c->core;
     struct log *l = log_find(core->logs, c->topic_id, c->partition);
+    if (l != NULL && log_waits(l)) { /* a full disk: the others first */
+        SOMETIMES("a coordinator waits for its log");
+        c->load_end = INT64_MAX; /* not known before it is open */
+        list_remove(&c->load);
+        list_push_back(&core->coordinators->loading, &c->load);
+        timer_arm(&core->wheel, &core->coordinators->load_timer,
+                  io_now_ns(core->io) + FULL_DISK_REST);
+        return false;
+    }
     if (l == NULL || log_status(l) != KE_NONE) {
         coordinator_fail(c, "its log is offline");
         return true;
     }
+    if (c->load_end == INT64_MAX)
+        c->load_end = log_end_offset(l);
     if (c->load_at >= c->load_end) {
         list_remove(&c->load);
         state_move(&c->state, &coordinator_states, COORDINATOR_ACTIVE);

@@ -104,7 +104,7 @@ bool data_core_start(struct data_core *c, struct node *node, struct core_id id)
     mail_init(&c->mail, &node->post, id);
     trace_init(&c->trace, node->trace, node->trace_context, &no_clock);
     (void)trace_set_levels(&c->trace, c->config->torc_log_level);
-    char why[512] = "no memory";
+    char why[512] = "no memory for what a core needs to start; raise the limit of memory";
     int error = mem_init(&c->mem, node->core_memory_bytes);
     if (error == 0)
         error = data_core_make(c, why, sizeof(why));
@@ -396,8 +396,13 @@ static void data_core_accepted(struct op *op)
     if (at->accept.more || !at->open)
         return;
     SOMETIMES("accepting rests");
-    trace_line(&c->trace, TRACE_NET, TRACE_WARN, "accepting rests for %llu ms: %s",
-               (unsigned long long)(ACCEPT_REST_NS / NS_PER_MS), strerror(-op->result));
+    if (io_now_ns(c->io) >= at->quiet_until_ns) {
+        at->quiet_until_ns = io_now_ns(c->io) + ACCEPT_QUIET_NS;
+        trace_line(&c->trace, TRACE_NET, TRACE_WARN,
+                   "new connections wait: %s; raise the limit of open files (ulimit -n, "
+                   "LimitNOFILE=) or the memory, or lower max.connections",
+                   strerror(-op->result));
+    }
     timer_arm(&c->wheel, &at->rest, io_now_ns(c->io) + ACCEPT_REST_NS);
 }
 

@@ -40,6 +40,7 @@ struct listening {
     struct timer rest; /* after EMFILE and the like */
     uint16_t listener; /* index into config->listeners */
     bool open;
+    uint64_t quiet_until_ns; /* not told again before */
 };
 
 /* What a core reports to the control core when it cannot go on with something. */

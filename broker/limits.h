@@ -64,8 +64,24 @@
 #define RING_SLOTS 1024u
 /* How long accept rests after the process ran out of descriptors or memory. */
 #define ACCEPT_REST_NS (100 * NS_PER_MS)
+/* How often it is told, at most. */
+#define ACCEPT_QUIET_NS (10 * NS_PER_S)
 /* How often a core looks for connections that have been idle for too long. */
 #define IDLE_SWEEP_NS (500 * NS_PER_MS)
+
+/* With less free space in a log directory than the first, no records of clients are taken and no
+ * partitions made; with more than the second, they are again. What is left is for what must go on:
+ * commits, markers, metadata, what was accepted before. On a small file system they are shares. */
+#define SPACE_LOW_BYTES  (256ull << 20)
+#define SPACE_BACK_BYTES (384ull << 20)
+static inline uint64_t space_low(uint64_t total)
+{
+    return MIN(SPACE_LOW_BYTES, total / 20);
+}
+static inline uint64_t space_back(uint64_t total)
+{
+    return MIN(SPACE_BACK_BYTES, total * 3 / 40);
+}
 
 _Static_assert(FRAME_COPY_MAX < FRAME_FIRST_BYTES, "small frames are copied, large ones grow");
 _Static_assert(CONN_FLOWS_MAX >= 5, "Java keeps five requests in flight");

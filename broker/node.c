@@ -120,7 +120,7 @@ static int node_turns(struct node *n, struct node_thread *threads, char *why, si
 
 int node_run(const struct config *config)
 {
-    char why[512] = "no memory";
+    char why[512] = "no memory to start; raise the limit of memory (ulimit -v, cgroup)";
     struct mem mem;
     struct io_world *world = NULL;
     struct node_thread threads[CORES_MAX] = {0};

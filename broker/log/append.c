@@ -49,8 +49,10 @@ static bool append_admit(struct log *l, struct log_append *a)
     a->log_start_offset = l->start_offset;
     if (l->state.now != LOG_OPEN || l->core->phase.now != PHASE_SERVING)
         return refused(a, KE_KAFKA_STORAGE_ERROR, "The log is offline.");
-    SOMETIMES_IF(l->dir->state.now != DIR_OK, "an append to a full directory is refused");
-    if (l->dir->state.now != DIR_OK)
+    bool taken =
+        a->origin == LOG_ORIGIN_COORDINATOR ? dir_writable(l->dir) : l->dir->state.now == DIR_OK;
+    SOMETIMES_IF(!taken, "an append to a full directory is refused");
+    if (!taken)
         return refused(a, KE_KAFKA_STORAGE_ERROR, "The log directory has no space left.");
     if (l->internal && a->origin == LOG_ORIGIN_CLIENT && !a->admin_client)
         return refused(a, KE_INVALID_TOPIC_EXCEPTION, "Cannot append to an internal topic.");

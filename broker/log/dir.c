@@ -1,13 +1,16 @@
 /* One log directory: what was in it at start, whether it can still be written, and the end of it.
  *
  *   OK ──── no space (low-water mark, or ENOSPC) ───▶ FULL ──── space again ───▶ OK
+ *                                        and exhausted, from ENOSPC till there is some
  *    └──────────── a write or a sync failed ──────────┴──────▶ FAILED, for good
  *
  * Invariants
  *  1. In FAILED nothing is written to it any more, no log of it acknowledges anything, and
  * dir_failed was or will be called exactly once.
- *  2. In FULL appends are refused with a retriable error; everything else goes on, because what
- *     makes space (retention, deletion) must.
+ *  2. In FULL records of clients are refused with a retriable error; everything else goes on: what
+ *     makes space (retention, deletion) must, commits and markers of this node have what is left
+ *     below the mark. Exhausted, it refuses those too, writes no segments, and ends deletions
+ *     without the WAL (retention.c).
  *
  * A partition's folder carries its topic's id in partition.metadata. A folder with another id, or
  * with data but no id, is moved aside, never deleted: it may be all that is left of something. */
@@ -17,6 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker/limits.h"
 #include "broker/log/path.h"
 #include "broker/log/retention.h"
 #include "broker/log/wal_scan.h"
@@ -158,14 +162,25 @@ void dir_tell_failure(struct log_dir *d)
         d->core->config.dir_failed(d->core->config.context, d->index, d->error);
 }
 
-void dir_full(struct log_dir *d)
+static void dir_becomes_full(struct log_dir *d)
 {
     if (d->state.now != DIR_OK)
         return;
     SOMETIMES("a directory is full");
     state_move(&d->state, &dir_states, DIR_FULL);
     trace_line(d->core->trace, TRACE_LOG, TRACE_ERROR,
-               "%s has no space left: appends to it are refused until there is", d->path);
+               "%s has hardly any space left: records of clients and new partitions are refused "
+               "until there is more; delete topics or records, or shorten retention",
+               d->path);
+}
+
+void dir_full(struct log_dir *d)
+{
+    dir_becomes_full(d);
+    if (d->state.now == DIR_FULL && !d->exhausted) {
+        d->exhausted = true;
+        trace_line(d->core->trace, TRACE_LOG, TRACE_ERROR, "%s has no space left at all", d->path);
+    }
 }
 
 void dir_check_space(struct log_dir *d)
@@ -173,11 +188,11 @@ void dir_check_space(struct log_dir *d)
     uint64_t total = 0, usable = 0;
     if (d->state.now == DIR_FAILED || io_space(d->core->io, d->path, &total, &usable) != 0)
         return;
-    /* On a small file system the marks are shares of it. */
-    uint64_t low = MIN(SPACE_LOW_BYTES, total / 20), back = MIN(SPACE_BACK_BYTES, total * 3 / 40);
-    if (usable < low) {
-        dir_full(d);
-    } else if (usable > back && d->state.now == DIR_FULL) {
+    if (usable < space_low(total))
+        dir_becomes_full(d);
+    if (usable >= space_low(total) / 2)
+        d->exhausted = false; /* until it is met again */
+    if (usable > space_back(total) && d->state.now == DIR_FULL) {
         SOMETIMES("a full directory has space again");
         state_move(&d->state, &dir_states, DIR_OK);
         trace_line(d->core->trace, TRACE_LOG, TRACE_INFO, "%s has space again", d->path);
@@ -322,8 +337,10 @@ int dir_claim_folder(struct log_dir *d, const char *name, struct uuid id, bool *
     int error = metadata_read(d, name, &found);
     if (error == 0 && uuid_equal(found, id))
         return 0;
-    if (error != 0 && error != -ENOENT && error != -EILSEQ)
+    if (error != 0 && error != -ENOENT && error != -EILSEQ) {
+        f->claimed = false;
         return error;
+    }
     bool has_segments = error != -ENOENT;
     SOMETIMES_IF(error != 0, "a folder has lost its id");
     char path[PATH_ROOM];
@@ -336,5 +353,6 @@ int dir_claim_folder(struct log_dir *d, const char *name, struct uuid id, bool *
         error = dir_move_aside(d, name, "stray", NULL);
     }
     *made = true;
+    f->claimed = error == 0; /* else it is there as it was */
     return error != 0 ? error : folder_make(d, name, id);
 }

@@ -704,7 +704,7 @@ static void flush_step(struct flush *f)
 
 static bool log_can_flush(const struct log *l)
 {
-    return l->flush == NULL && l->state.now == LOG_OPEN && l->dir->state.now == DIR_OK;
+    return l->flush == NULL && l->state.now == LOG_OPEN && dir_writable(l->dir);
 }
 
 static void flush_urgent(struct log_core *c)

@@ -180,6 +180,14 @@ static void log_open_files(struct log *l)
         error = dir_claim_folder(d, l->folder, l->key.topic_id, &made);
     if (error == -ENOSPC || error == -EDQUOT)
         dir_full(d);
+    if (open_error_passes(error) && l->core->phase.now == PHASE_SERVING) {
+        if (!l->waits)
+            trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR,
+                       "%s/%s cannot be opened yet, it is tried again: %s", d->path, l->folder,
+                       strerror(-error));
+        l->waits = true;
+        return;
+    }
     l->folder_new = made;
     if (error == 0)
         error = log_load(l, made);
@@ -198,6 +206,16 @@ static void log_open_files(struct log *l)
     bool starting = l->core->phase.now == PHASE_STARTING;
     if (!open_error_of_log(error) && (starting || !open_error_passes(error)))
         dir_fail(d, error, "opening a log");
+}
+
+void log_open_again(struct log *l)
+{
+    if (l->state.now != LOG_UNLOADED || !l->waits || l->dir->state.now == DIR_FULL)
+        return;
+    log_open_files(l);
+    SOMETIMES_IF(l->state.now == LOG_OPEN, "a log that could not be opened is opened later");
+    if (l->state.now == LOG_OPEN)
+        log_begin_epoch(l);
 }
 
 struct log *log_open(struct log_core *c, const struct log_identity *id,
@@ -326,6 +344,11 @@ void log_delete(struct log *l)
 enum kafka_error log_status(const struct log *l)
 {
     return l->state.now == LOG_OPEN ? KE_NONE : KE_KAFKA_STORAGE_ERROR;
+}
+
+bool log_waits(const struct log *l)
+{
+    return l->state.now == LOG_UNLOADED && l->waits;
 }
 
 int64_t log_start_offset(const struct log *l)

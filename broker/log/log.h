@@ -148,7 +148,8 @@ struct log_identity {
 };
 
 /* NULL with *error set (-ENOMEM over budget, else -errno). Makes the folder if there is none. A log
- * that cannot be read is opened FAILED and answers KAFKA_STORAGE_ERROR. */
+ * that cannot be read is opened FAILED and answers KAFKA_STORAGE_ERROR; so does one for which there
+ * is no space or descriptor just now, until there is. */
 struct log *log_open(struct log_core *core, const struct log_identity *id,
                      const struct topic_config *config, int *error);
 /* The log with this id, or NULL. */
@@ -161,6 +162,8 @@ void log_set_leader_epoch(struct log *l, int32_t epoch);
 void log_delete(struct log *l);
 
 enum kafka_error log_status(const struct log *l); /* NONE, or KAFKA_STORAGE_ERROR when failed */
+/* It is not open yet, for want of space or descriptors, and will be. */
+bool log_waits(const struct log *l);
 int64_t log_start_offset(const struct log *l);
 int64_t log_end_offset(const struct log *l);
 int64_t log_high_watermark(const struct log *l);

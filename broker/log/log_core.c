@@ -320,6 +320,8 @@ static void core_tick(struct timer *t)
     chunks_shrink(c, now_ns);
     for (uint32_t i = 0; i < c->table_room && i < LOGS_PER_TICK; i++) {
         struct log *l = c->table[c->sweep_slot++ % c->table_room];
+        if (l != NULL)
+            log_open_again(l);
         if (l != NULL && l->state.now == LOG_OPEN)
             core_sweep_log(l);
     }

@@ -42,8 +42,6 @@
 #define READ_HINTS        256u
 #define LOGS_PER_TICK     1024u /* looked at by housekeeping, per tick */
 #define SPACE_CHECK_NS    (1ull * NS_PER_S)
-#define SPACE_LOW_BYTES   (256ull << 20) /* less free space than this: no appends */
-#define SPACE_BACK_BYTES  (384ull << 20) /* more than this: appends again */
 #define NO_OFFSET         (-1)
 #define NO_TIMESTAMP      (-1)
 
@@ -292,6 +290,7 @@ struct log_dir {
     struct io_probe probe;
     struct wal wal;
     struct map folders; /* name -> struct folder: what was there at start */
+    bool exhausted;     /* FULL, and nothing at all can be written that needs space */
     bool root_dirty;    /* a folder was made in it since the last directory sync */
     bool failure_untold;
     int error;           /* why it failed */
@@ -312,8 +311,12 @@ struct folder {   /* a partition's directory found at start */
 
 /* Every log of it refuses from now on; told upwards once. */
 void dir_fail(struct log_dir *d, int error, const char *what);
-/* No space: appends are refused until there is. */
+/* -ENOSPC was met: appends are refused and segments not written until there is space. */
 void dir_full(struct log_dir *d);
+static inline bool dir_writable(const struct log_dir *d)
+{
+    return d->state.now == DIR_OK || (d->state.now == DIR_FULL && !d->exhausted);
+}
 
 /* ---- a partition ----------------------------------------------------------------------------- */
 
@@ -344,6 +347,7 @@ struct log {
     uint32_t slot; /* in core->table */
     char *folder;  /* <topic>-<partition> */
     struct state state;
+    bool waits;        /* UNLOADED while it serves: no space or descriptors to open it yet */
     bool internal;     /* one of Kafka's internal topics */
     bool cached;       /* write.caching now */
     bool folder_new;   /* folder and partition.metadata are not known to be on the device */
@@ -405,6 +409,8 @@ int64_t log_readable_end(const struct log *l, enum log_isolation isolation);
 /* durable_end moved: moves the high watermark and remembers to fire watches. */
 void log_moved(struct log *l);
 void log_fail(struct log *l, const char *why);
+/* Tries once more what an error that passes has kept from being opened. */
+void log_open_again(struct log *l);
 /* Watches fire in the next turn. */
 void log_wake_all(struct log *l);
 void log_ref(struct log *l);

@@ -13,6 +13,9 @@
  * that entry's file is written over, the offset is put into the partition's folder (log-start.torc,
  * one number), because Kafka's own place for it, one file for all partitions, is written rarely.
  *
+ * In a FULL directory nobody waits: segments are looked at every second, files go without their
+ * delay (whoever reads them has them open), and a deletion does not wait for a WAL that is stalled.
+ *
  * Invariants
  *  1. The log start offset never falls, and the end never moves here.
  *  2. A segment with data in memory only is not removed.
@@ -83,9 +86,9 @@ static void doomed_remove_due(struct log_core *c)
         struct doomed *d = container_of(at, struct doomed, link);
         if (removed == DOOMED_PER_TICK)
             return;
-        if (d->due_ns > io_now_ns(c->io))
-            continue;
         struct log_dir *dir = &c->dirs[d->dir];
+        if (d->due_ns > io_now_ns(c->io) && dir->state.now != DIR_FULL)
+            continue;
         int error = 0;
         if (dir->state.now != DIR_FAILED && d->folder)
             error = io_remove_tree(c->io, d->path);
@@ -115,6 +118,10 @@ void retention_remove_folder(struct log *l)
     SOMETIMES_IF(error == 0, "the folder of a deleted log is moved aside");
     if (error == -ENOENT)
         return; /* it never came to be */
+    if (error == -ENOSPC || error == -EDQUOT) {
+        dir_full(d); /* the next start finds it without a topic */
+        return;
+    }
     if (error != 0) {
         dir_fail(d, error, "renaming the folder of a deleted topic");
         return;
@@ -273,7 +280,12 @@ void retention_of_log(struct log *l)
         return;
     }
     int error = all ? log_roll_now(l) : 0;
-    if (error == 0)
+    if (error == -ENOSPC || error == -EDQUOT) { /* the one that cannot be replaced stays */
+        dir_full(l->dir);
+        count--;
+        error = 0;
+    }
+    if (error == 0 && count > 0)
         error = log_remove_segments(l, count);
     if (error == -ENOSPC || error == -EDQUOT)
         dir_full(l->dir);
@@ -286,9 +298,52 @@ void log_core_retain_now(struct log_core *c)
     c->retention_left = c->table_room;
 }
 
+/* Deletions that wait in a WAL which has no file to go on in: their offsets go where the flusher
+ * would put them. What cannot be written there either is refused, and has still moved the start. */
+static void deletes_end_now(struct wal *w, struct wal_group *g)
+{
+    struct list *at;
+    while ((at = list_pop_front(&g->deletes)) != NULL) {
+        struct log_delete_records *d = container_of(at, struct log_delete_records, link);
+        struct log *l = d->log;
+        int error = l->start_dirty ? log_start_write(l) : 0;
+        SOMETIMES("records are deleted without the WAL");
+        if (error == 0) {
+            list_push_back(&l->core->deletes_completed, &d->link);
+        } else if (error == -ENOSPC || error == -EDQUOT) {
+            delete_refuse(d, KE_KAFKA_STORAGE_ERROR);
+        } else {
+            list_push_back(&g->deletes, &d->link); /* wal_fail answers it */
+            dir_fail(w->dir, error, "writing a log start");
+            return;
+        }
+    }
+}
+
+/* The WAL waits for space, and what makes space must not wait for the WAL. */
+static void retention_of_full(struct log_dir *d)
+{
+    struct wal *w = &d->wal;
+    if (d->state.now != DIR_FULL)
+        return;
+    log_core_retain_now(d->core);
+    if (w->state.now != WAL_STALLED)
+        return;
+    LIST_EACH(at, &w->closed)
+    {
+        deletes_end_now(w, container_of(at, struct wal_group, link));
+        if (w->state.now != WAL_STALLED)
+            return;
+    }
+    if (w->open != NULL)
+        deletes_end_now(w, w->open);
+}
+
 void retention_tick(struct log_core *c)
 {
     uint64_t now_ns = io_now_ns(c->io);
+    for (uint32_t i = 0; i < c->dirs_count; i++)
+        retention_of_full(&c->dirs[i]);
     doomed_remove_due(c);
     if (c->retention_left == 0 && now_ns >= c->retention_due_ns) {
         c->retention_left = c->table_room;

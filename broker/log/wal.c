@@ -391,7 +391,7 @@ uint64_t wal_wants_settled(const struct wal *w)
 {
     if (w->state.now == WAL_CLOSED || w->state.now == WAL_FAILED)
         return 0;
-    if (w->files_count < wal_core(w)->config.wal_files_count && w->dir->state.now == DIR_OK)
+    if (w->files_count < wal_core(w)->config.wal_files_count && dir_writable(w->dir))
         return 0; /* the next file will be a new one */
     const struct wal_file *next = &w->files[wal_next_number(w)];
     return next->holders > 0 ? next->serial : 0;
@@ -461,7 +461,7 @@ static void wal_prepare(struct wal *w)
 {
     struct log_core *c = wal_core(w);
     bool soon = w->position > wal_file_bytes(w) / 2 || w->state.now == WAL_STALLED;
-    bool make = w->files_count < c->config.wal_files_count && w->dir->state.now == DIR_OK && soon &&
+    bool make = w->files_count < c->config.wal_files_count && dir_writable(w->dir) && soon &&
                 w->current + 1 == w->files_count;
     if (make) {
         int error = wal_file_open(w, w->files_count);

@@ -21,6 +21,10 @@
  *  3. A replaced leaf is freed when no core has the delta that replaced it.
  *  4. A snapshot is made between two groups, when md is exactly what is durable.
  *
+ * Before a step is made there is space for what it may write (metalog_has_room): afterwards it is
+ * too late, md has it. On a full disk what makes topics larger is refused and says so; deletions,
+ * configs, producer ids and registrations still find the log's reserve.
+ *
  * Failure modes: the log (phase FAILED, config.failed, calls end with KAFKA_STORAGE_ERROR); memory
  * (the call is refused, nothing is written); a snapshot that cannot be written (reported, tried
  * again a minute later). */
@@ -29,9 +33,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "broker/limits.h"
 #include "broker/quorum/leaf.h"
 #include "core/assert.h"
 #include "core/lab.h"
+#include "proto/gen/create_partitions.h"
+#include "proto/gen/create_topics.h"
 
 #define GROUP_CALLS_MAX      256
 #define GROUP_BYTES_MAX      (16u << 20)
@@ -39,6 +46,8 @@
 #define REPLAY_ARENA_BYTES   (1ull << 32) /* the core's budget is the real bound */
 #define HOUSEKEEPING_MS      60000ull
 #define SNAPSHOT_BYTES_LIMIT INT32_MAX
+#define ROOM_BYTES           (256u << 10) /* for the records of a call */
+#define GROWTH_ROOM_BYTES    (2u << 20)   /* of one that makes partitions: RECORDS_PER_CALL_MAX */
 
 /* ---- records become real ----------------------------------------------------------------------
  */
@@ -63,6 +72,7 @@ struct controller control_view(const struct control *c)
         .dir_ids = c->config.dir_ids,
         .dir_loads = c->dir_loads,
         .dirs_count = c->config.dirs_count,
+        .dirs_failed = c->dirs_failed,
         .served = c->config.served,
         .served_count = c->config.served_count,
         .cluster_id = c->config.cluster_id,
@@ -154,10 +164,31 @@ static void kick_soon(struct control *c)
         timer_arm(c->config.wheel, &c->kick, io_now_ns(c->config.io));
 }
 
+static bool call_grows(const struct control_call *call)
+{
+    return call->api_key == CREATE_TOPICS_REQUEST_API_KEY ||
+           call->api_key == CREATE_PARTITIONS_REQUEST_API_KEY;
+}
+
+/* Is some log directory nearly full, or has the log no room for many records? */
+static bool control_full(struct control *c)
+{
+    const struct broker_config *b = &c->config.node->broker;
+    bool full = !metalog_has_room(c->log, c->group.size + GROWTH_ROOM_BYTES);
+    for (uint32_t i = 0; i < b->log_dirs_count && !full; i++) {
+        uint64_t total = 0, usable = 0;
+        full = io_space(c->config.io, b->log_dirs[i], &total, &usable) == 0 &&
+               usable < space_low(total);
+    }
+    SOMETIMES_IF(full, "a full disk refuses new partitions");
+    return full;
+}
+
 /* Runs a step and commits what it wants. */
 static enum kafka_error call_step(struct control *c, struct control_call *call)
 {
     struct controller view = control_view(c);
+    view.full = call_grows(call) && control_full(c);
     struct arena scratch;
     struct step s = {
         .c = &view, .version = call->version, .arena = call->arena, .scratch = &scratch};
@@ -165,6 +196,8 @@ static enum kafka_error call_step(struct control *c, struct control_call *call)
     enum kafka_error error = KE_NONE;
     if (!controller_serves(call->api_key))
         return KE_UNSUPPORTED_VERSION;
+    if (!view.full && !metalog_has_room(c->log, c->group.size + ROOM_BYTES))
+        return KE_KAFKA_STORAGE_ERROR;
     arena_init(&scratch, c->config.mem, STEP_SCRATCH_BYTES);
     if (!controller_step(&s, call->api_key, call->request, call->response))
         error = KE_UNKNOWN_SERVER_ERROR;
@@ -308,8 +341,8 @@ static void fail(struct control *c, int error)
     SOMETIMES("the metadata log fails");
     assert(error < 0);
     c->phase = CONTROL_PHASE_FAILED;
-    trace_line(c->config.trace, TRACE_QUORUM, TRACE_ERROR,
-               "the metadata log cannot be written: error %d", -error);
+    trace_line(c->config.trace, TRACE_QUORUM, TRACE_ERROR, "the metadata log cannot be written: %s",
+               strerror(-error));
     calls_fail(c, &c->grouped, KE_KAFKA_STORAGE_ERROR);
     calls_fail(c, &c->queue, KE_KAFKA_STORAGE_ERROR);
     c->config.failed(c->config.context, error);
@@ -516,6 +549,12 @@ int control_start(struct control **control, const struct control_config *config,
     return 0;
 }
 
+void control_dir_failed(struct control *c, uint32_t dir)
+{
+    assert(dir < c->config.dirs_count);
+    c->dirs_failed |= 1u << dir;
+}
+
 void control_ready(struct control *c)
 {
     assert(c->phase == CONTROL_PHASE_LOADED);
@@ -539,16 +578,17 @@ void control_leave(struct control *c, struct op *op)
     kick_soon(c);
 }
 
-void control_stop(struct control *c)
+int control_stop(struct control *c)
 {
     assert(!c->append.armed && !c->snapshot.armed);
     assert(c->phase == CONTROL_PHASE_LEAVING || c->phase == CONTROL_PHASE_FAILED);
     bool clean = c->phase == CONTROL_PHASE_LEAVING;
     timer_cancel(c->config.wheel, &c->kick);
     timer_cancel(c->config.wheel, &c->housekeeping);
-    metalog_close(c->log, clean);
+    int result = metalog_close(c->log, clean);
     c->log = NULL;
     c->phase = CONTROL_PHASE_STOPPED;
+    return result;
 }
 
 void control_free(struct control *c)
@@ -557,7 +597,7 @@ void control_free(struct control *c)
     timer_cancel(c->config.wheel, &c->kick);
     timer_cancel(c->config.wheel, &c->housekeeping);
     if (c->log != NULL)
-        metalog_close(c->log, false);
+        (void)!metalog_close(c->log, false);
     for (struct list *l; (l = list_pop_front(&c->deltas_away)) != NULL;) {
         struct image_delta *d = container_of(l, struct image_delta, link);
         memset(d->holders, 0, sizeof(d->holders)); /* no core has an image any more */

@@ -56,14 +56,17 @@ struct control_config {
  * 0; or -errno with a sentence in why. */
 NODISCARD int control_start(struct control **control, const struct control_config *config,
                             char *why, size_t why_size);
+/* A log directory has failed: no new partition is placed in it. */
+void control_dir_failed(struct control *c, uint32_t dir);
 /* The broker serves: unfences it. `loaded` has been called. */
 void control_ready(struct control *c);
 /* Clean shutdown, first step: waiting calls are served, the broker is fenced, and op.done runs when
  * that is applied everywhere (result 0 or -errno). Calls that come after end with NOT_CONTROLLER.
  */
 void control_leave(struct control *c, struct op *op);
-/* Second step, when the data cores have stopped: completes and closes the metadata log. */
-void control_stop(struct control *c);
+/* Second step, when the data cores have stopped: completes and closes the metadata log. -errno: not
+ * cleanly. */
+NODISCARD int control_stop(struct control *c);
 /* Frees everything. After control_stop, or instead of it (then io has stopped: nothing is in
  * flight). No data core has an image any more. */
 void control_free(struct control *c);

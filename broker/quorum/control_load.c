@@ -242,7 +242,7 @@ static int epoch_begin(struct control *c, char *why, size_t why_size)
     if (result == 0)
         result = io_replace(c->config.io, path, text, size); /* invariant 2 */
     if (result != 0)
-        snprintf(why, why_size, "%.300s cannot be written: error %d", path, -result);
+        snprintf(why, why_size, "%.300s cannot be written: %s", path, strerror(-result));
     return result;
 }
 

@@ -26,6 +26,7 @@ struct control {
     int32_t leader_epoch;
     struct uuid incarnation;
     uint32_t dir_loads[LOG_DIRS_MAX];
+    uint32_t dirs_failed; /* bits */
 
     struct list queue;    /* calls not looked at yet */
     struct list grouped;  /* calls whose records are in the append under way, or need none */

@@ -285,7 +285,9 @@ static struct uuid dir_choose(const struct controller *c, uint32_t *dir_loads)
 {
     uint32_t least = 0;
     for (uint32_t i = 1; i < c->dirs_count; i++) {
-        if (dir_loads[i] < dir_loads[least])
+        bool failed = (c->dirs_failed & 1u << i) != 0;
+        bool least_failed = (c->dirs_failed & 1u << least) != 0;
+        if (failed == least_failed ? dir_loads[i] < dir_loads[least] : least_failed)
             least = i;
     }
     dir_loads[least]++;

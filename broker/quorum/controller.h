@@ -22,11 +22,13 @@ struct controller {
     const struct uuid *dir_ids; /* of this broker's log directories */
     const uint32_t *dir_loads;  /* partitions in each */
     uint32_t dirs_count;
+    uint32_t dirs_failed; /* bits: nothing new goes there, unless all have */
     const struct control_feature *served;
     uint32_t served_count;
     const char *cluster_id;
     int32_t leader_epoch;
     int64_t end_offset, now_ms;
+    bool full; /* a log directory has no space: nothing is made that needs more of it */
     void (*entropy)(void *context, void *to, size_t size);
     void *entropy_context;
 };

@@ -94,6 +94,12 @@ static const struct topic_image *name_collides(const struct image *img, struct w
     return NULL;
 }
 
+static struct outcome no_space(struct step *s)
+{
+    return outcome_error(s, KE_KAFKA_STORAGE_ERROR,
+                         "The broker's disk is nearly full: make room on it, or delete topics.");
+}
+
 static struct outcome name_is_free(struct step *s, struct wire_string name)
 {
     struct outcome o = topic_name_check(s, name);
@@ -360,6 +366,8 @@ static struct outcome topic_judge(struct step *s,
         return outcome_error(s, KE_INVALID_REQUEST,
                              "Creation of internal topic " METADATA_TOPIC " is prohibited.");
     struct outcome o = name_is_free(s, t->name);
+    if (o.error == KE_NONE && s->c->full)
+        o = no_space(s);
     return o.error != KE_NONE ? o : topic_create(s, t, loads, result);
 }
 
@@ -602,6 +610,8 @@ static struct outcome topic_grow(struct step *s,
     if ((int64_t)(g->count - now) + s->records.count > RECORDS_PER_CALL_MAX)
         return outcome_error(s, KE_POLICY_VIOLATION,
                              "Unable to perform excessively large batch operation.");
+    if (s->c->full)
+        return no_space(s);
     uint32_t before = s->records.count;
     struct outcome o = partitions_place(s, g, t, loads);
     if (o.error != KE_NONE)

@@ -17,9 +17,12 @@
  *  5. After a failed write the file's tail is unknown: `failed` is set and stays; the node stops
  * and recovery looks at what is really there.
  *
- * Failure modes: a write or sync error (5); no space (the same: the node cannot promise anything
- * any more); a snapshot that cannot be written is removed and only reported, the log is still
- * whole. */
+ *  6. Space is taken ahead of what is written (metalog_has_room), and whoever wants to append asks
+ *     first: a full disk refuses what would grow the metadata, and what makes room or keeps the
+ *     node going still finds the reserve. A segment is not ended while there is none for the next.
+ *
+ * Failure modes: a write or sync error (5), no space in spite of (6) among them; a snapshot that
+ * cannot be written is removed and only reported, the log is still whole. */
 #include "broker/quorum/metalog_priv.h"
 
 #include <errno.h>
@@ -30,6 +33,7 @@
 #include "core/lab.h"
 
 #define EPOCHS_TEXT_LINE 36 /* "2147483647 9223372036854775807\n" and room */
+#define RESERVE_BYTES    (4u << 20)
 
 void metalog_path(const struct metalog *m, const char *name, char *path)
 {
@@ -190,6 +194,27 @@ int metalog_write_index(struct metalog *m)
 /* ---- the end of the log -----------------------------------------------------------------------
  */
 
+/* False: no space. A file system that cannot reserve is not asked again. */
+static bool reserve(struct metalog *m, uint64_t size)
+{
+    int result = io_reserve(m->options.io, m->fd, size);
+    bool full = result == -ENOSPC || result == -EDQUOT;
+    if (!full)
+        m->reserved = result == 0 ? size : UINT64_MAX;
+    return !full;
+}
+
+bool metalog_has_room(struct metalog *m, uint64_t bytes)
+{
+    assert(m->segments_count > 0);
+    uint64_t end = m->segments[m->segments_count - 1].size + bytes;
+    if (end <= m->reserved)
+        return true;
+    bool whole = reserve(m, end + RESERVE_BYTES);
+    SOMETIMES_IF(!whole, "there is no room for a reserve of the metadata log");
+    return whole || reserve(m, end);
+}
+
 int metalog_add_segment(struct metalog *m, int64_t base)
 {
     int result = metalog_grow(m, &m->segments, m->segments_count, &m->segments_size,
@@ -209,6 +234,7 @@ int metalog_add_segment(struct metalog *m, int64_t base)
     if (m->fd >= 0)
         io_close(m->options.io, m->fd);
     m->fd = fd;
+    m->reserved = 0;
     m->segments[m->segments_count++] = (struct metalog_segment){
         .base_offset = base,
         .end_offset = base,
@@ -263,8 +289,11 @@ int metalog_book(struct metalog *m, const struct batch_header *h)
 static bool segment_is_full(const struct metalog *m, uint32_t size)
 {
     const struct metalog_segment *s = &m->segments[m->segments_count - 1];
+    uint64_t total = 0, usable = 0;
     if (s->size == 0)
         return false;
+    if (io_space(m->options.io, m->folder, &total, &usable) == 0 && usable < 2ull * RESERVE_BYTES)
+        return false; /* invariant 6 */
     if (s->size + size > (uint64_t)m->options.segment_bytes)
         return true;
     int64_t age = io_wall_ms(m->options.io) - s->first_timestamp;
@@ -533,19 +562,21 @@ int metalog_open(struct metalog **log, const struct metalog_options *options,
     return 0;
 }
 
-void metalog_close(struct metalog *m, bool clean)
+int metalog_close(struct metalog *m, bool clean)
 {
+    int result = 0;
     assert(m->append_op == NULL);
     assert(m->snapshot_op == NULL);
     if (clean && !m->failed) {
-        int result = io_fdatasync(m->options.io, m->fd);
+        result = io_fdatasync(m->options.io, m->fd);
         if (result == 0)
             result = metalog_write_index(m);
         if (result == 0)
             result = io_sync_directory(m->options.io, m->folder);
         if (result != 0)
             trace_line(m->options.trace, TRACE_QUORUM, TRACE_WARN,
-                       "index of the metadata log not written: error %d", -result);
+                       "the metadata log cannot be closed: %s", strerror(-result));
     }
     metalog_free(m);
+    return result;
 }

@@ -56,6 +56,9 @@ int32_t metalog_last_epoch(const struct metalog *m);   /* of the last batch; 0 w
 /* Highest snapshot; {-1, -1} when there is none. */
 struct snapshot_id metalog_latest_snapshot(const struct metalog *m);
 
+/* Is there surely space for so many bytes more? Takes a reserve ahead where there is; false: the
+ * disk is full, and what is left of the reserve is less. At once. */
+NODISCARD bool metalog_has_room(struct metalog *m, uint64_t bytes);
 /* Writes whole batches, the first of which has the end offset as its base, and ends when they are
  * durable: op->result 0 or -errno. After an error the log takes nothing more. bytes stay untouched
  * until then. One at a time. */
@@ -70,7 +73,8 @@ void metalog_snapshot(struct metalog *m, struct snapshot_id id, const uint8_t *b
 /* Drops snapshots, and the log before them, beyond what retention asks to keep. At once. */
 void metalog_clean(struct metalog *m);
 
-/* Nothing is in flight. clean: index files are completed and everything is synced. Frees m. */
-void metalog_close(struct metalog *m, bool clean);
+/* Nothing is in flight. clean: index files are completed and everything is synced; 0, or -errno if
+ * that failed (reported). Frees m. */
+NODISCARD int metalog_close(struct metalog *m, bool clean);
 
 #endif

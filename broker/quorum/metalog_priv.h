@@ -48,7 +48,8 @@ struct metalog {
     struct metalog_index_entry *index; /* of the last segment */
     uint32_t index_count, index_size;
     uint32_t bytes_since_index;
-    int fd; /* of the last segment */
+    int fd;            /* of the last segment */
+    uint64_t reserved; /* bytes of it for which there is space */
     int64_t end_offset;
     int32_t last_epoch;
     bool failed;

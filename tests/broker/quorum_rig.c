@@ -145,7 +145,7 @@ void quorum_stop(struct quorum_rig *q)
     op_init(&leave, quorum_left);
     control_leave(q->control, &leave);
     RIG_UNTIL_TURN(q, !leave.armed);
-    control_stop(q->control);
+    cr_assert_eq(control_stop(q->control), 0);
     quorum_drop(q);
 }
 

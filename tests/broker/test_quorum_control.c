@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static enum kafka_error set_config(struct quorum_rig *q, int8_t type, const char *resource,
                                    const char *name, const char *value)
@@ -156,7 +157,7 @@ Test(quorum_control, deltas_lead_to_the_image_that_a_replay_of_the_log_leads_to)
     cr_assert_eq(a->partitions[99].leader_epoch, b->partitions[99].leader_epoch + 1);
     cr_assert(uuid_equal(a->partitions[99].directories[0], b->partitions[99].directories[0]));
     cr_assert(memcmp(&a->config, &b->config, sizeof(a->config)) == 0);
-    metalog_close(other.log, false);
+    cr_assert_eq(metalog_close(other.log, false), 0);
     metadata_destroy(&other.md);
     batch_buffer_release(&other.group);
     quorum_end(&q);
@@ -177,6 +178,39 @@ Test(quorum_control, partitions_are_spread_over_directories)
                 loads[d] += uuid_equal(t->partitions[p].directories[0], q.identity.dir_ids[d]);
     }
     cr_assert(loads[0] == 4 && loads[1] == 4 && loads[2] == 4);
+    quorum_end(&q);
+}
+
+Test(quorum_control, new_partitions_are_not_placed_in_a_directory_that_has_failed)
+{
+    struct quorum_rig q;
+    quorum_begin(&q, "a,b,c", "");
+    cr_assert(quorum_start(&q), "%s", q.why);
+    control_dir_failed(q.control, 0);
+    control_dir_failed(q.control, 2);
+    cr_assert_eq(quorum_create_topic(&q, "t", 5), KE_NONE);
+    const struct topic_image *t = image_topic_by_name(&q.images[0], "t", 1);
+    cr_assert(t != NULL);
+    for (uint32_t i = 0; i < t->partitions_count; i++)
+        cr_assert(uuid_equal(t->partitions[i].directories[0], q.identity.dir_ids[1]));
+    quorum_stop(&q);
+    quorum_end(&q);
+}
+
+/* Space for what follows is taken ahead, so that a full disk does not end the node; Kafka, which
+ * reads a log to the end of its file, does not see it. */
+Test(quorum_control, the_log_has_a_reserve_of_space_that_is_no_part_of_its_content)
+{
+    struct quorum_rig q;
+    struct stat st;
+    quorum_begin(&q, "", "");
+    cr_assert(quorum_start(&q), "%s", q.why);
+    cr_assert_eq(quorum_create_topic(&q, "t", 5), KE_NONE);
+    const char *path = quorum_path(&q, "__cluster_metadata-0/00000000000000000000.log");
+    cr_assert_eq(stat(path, &st), 0);
+    cr_assert_lt(st.st_size, 100000);
+    cr_assert_geq(st.st_blocks * 512, 4 << 20);
+    quorum_stop(&q);
     quorum_end(&q);
 }
 
@@ -293,7 +327,7 @@ Test(quorum_control, a_snapshot_and_what_follows_it_say_what_the_whole_log_says)
         metadata_init(&c->md, &q.mem, &q.config);
         batch_buffer_init(&c->group, &q.mem);
         cr_assert_eq(control_load(c, why, sizeof(why)), 0, "%s", why);
-        metalog_close(c->log, false);
+        cr_assert_eq(metalog_close(c->log, false), 0);
         batch_buffer_release(&c->group);
     }
     with = readers[0].md;
@@ -329,7 +363,7 @@ Test(quorum_control, calls_after_leaving_are_sent_elsewhere)
     q.hold = false;
     RIG_UNTIL_TURN(&q, !leave.armed);
     cr_assert(image_broker(&q.images[0], 1)->fenced);
-    control_stop(q.control);
+    cr_assert_eq(control_stop(q.control), 0);
     quorum_kill(&q);
     quorum_end(&q);
 }

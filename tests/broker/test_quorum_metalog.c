@@ -165,14 +165,14 @@ Test(quorum_metalog, gives_back_what_was_appended)
     cr_assert_eq(metalog_end_offset(t.log), 0);
     for (int i = 0; i < 100; i++)
         cr_assert_eq(append(&t, 1 + i / 50, 3, 40), 0);
-    metalog_close(t.log, true);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(t.batches, 100);
     for (int i = 0; i < 100; i++)
         cr_assert_eq(t.offsets[i], 3 * i);
     cr_assert_eq(metalog_end_offset(t.log), 300);
     cr_assert_eq(metalog_last_epoch(t.log), 2);
-    metalog_close(t.log, true);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     cr_assert_gt(file_size(&t, "00000000000000000000.index"), 0);
     cr_assert_eq(file_size(&t, "00000000000000000000.index") % 8, 0);
     cr_assert_eq(file_size(&t, "00000000000000000000.timeindex") % 12, 0);
@@ -189,7 +189,7 @@ Test(quorum_metalog, a_tail_torn_at_any_byte_is_cut_off_and_nothing_else)
         cr_assert_eq(append(&t, 1, 2, 30), 0);
     uint64_t whole = file_size(&t, LOG0);
     cr_assert_eq(append(&t, 1, 2, 30), 0);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     uint64_t full = file_size(&t, LOG0);
     uint8_t last[512];
     int fd = io_open(t.rig.io, file(&t, LOG0), IO_READ);
@@ -208,16 +208,16 @@ Test(quorum_metalog, a_tail_torn_at_any_byte_is_cut_off_and_nothing_else)
             bool untouched = zeros && memcmp(last + kept, zero, full - whole - kept) == 0;
             cr_assert_eq(t.batches, untouched ? 4 : 3);
             cr_assert_eq(metalog_end_offset(t.log), untouched ? 8 : 6);
-            metalog_close(t.log, false);
+            cr_assert_eq(metalog_close(t.log, false), 0);
             cr_assert_eq(file_size(&t, LOG0), untouched ? full : whole);
         }
     }
     /* And it goes on from there. */
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(append(&t, 2, 1, 10), 0);
-    metalog_close(t.log, true);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
-    metalog_close(t.log, true);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     tape_end(&t);
 }
 
@@ -231,7 +231,7 @@ Test(quorum_metalog, rot_before_a_later_leaders_records_is_refused_and_left_alon
     cr_assert_eq(append(&t, 1, 2, 30), 0);
     cr_assert_eq(append(&t, 2, 2, 30), 0);
     cr_assert_eq(metalog_note_epoch(t.log, 2, 4), 0);
-    metalog_close(t.log, true);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     uint64_t full = file_size(&t, LOG0);
     overwrite(&t, LOG0, second + 70, "\xff", 1);
     cr_assert_eq(tape_open(&t), -EBADMSG);
@@ -251,11 +251,11 @@ Test(quorum_metalog, a_torn_first_write_of_an_epoch_is_cut_off_even_if_its_end_i
     uint64_t second = file_size(&t, LOG0);
     cr_assert_eq(append(&t, 2, 2, 30), 0);
     cr_assert_eq(append(&t, 2, 2, 30), 0);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     overwrite(&t, LOG0, second + 70, "\xff", 1);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(t.batches, 1);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     cr_assert_eq(file_size(&t, LOG0), second);
     tape_end(&t);
 }
@@ -268,10 +268,10 @@ Test(quorum_metalog, rot_in_a_segment_that_is_not_the_last_is_refused)
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     for (int i = 0; i < 8; i++)
         cr_assert_eq(append(&t, 1, 2, 30), 0);
-    metalog_close(t.log, true);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(t.batches, 8);
-    metalog_close(t.log, true);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     overwrite(&t, LOG0, 70, "\xff", 1);
     cr_assert_eq(tape_open(&t), -EBADMSG);
     tape_end(&t);
@@ -289,25 +289,25 @@ Test(quorum_metalog, begins_from_the_newest_whole_snapshot)
     cr_assert_eq(snapshot(&t, 1, 100), 0);
     cr_assert_eq(append(&t, 1, 4, 30), 0);
     cr_assert_eq(metalog_latest_snapshot(t.log).offset, 5);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(t.snapshot_batches, 3);
     cr_assert_eq(t.batches, 1);
     cr_assert_eq(t.offsets[0], 5);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     /* Rotten: the one before it, and more of the log. */
     overwrite(&t, "00000000000000000005-0000000001.checkpoint", 120, "\xff", 1);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(t.batches, 2);
     cr_assert_eq(t.offsets[0], 2);
     cr_assert_eq(metalog_latest_snapshot(t.log).offset, 2);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     /* Cut short: the same. */
     cut(&t, "00000000000000000002-0000000001.checkpoint", 200);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(t.batches, 3);
     cr_assert_eq(t.snapshot_batches, 0);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     tape_end(&t);
 }
 
@@ -316,7 +316,7 @@ Test(quorum_metalog, leftovers_of_snapshots_are_removed)
     struct tape t;
     tape_begin(&t);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     static const char *const names[] = {"00000000000000000002-0000000001.checkpoint.part",
                                         "2-1-8237482374.checkpoint.part",
                                         "00000000000000000002-0000000001.checkpoint.deleted"};
@@ -325,7 +325,7 @@ Test(quorum_metalog, leftovers_of_snapshots_are_removed)
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     for (size_t i = 0; i < 3; i++)
         cr_assert_eq(file_size(&t, names[i]), UINT64_MAX);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     tape_end(&t);
 }
 
@@ -345,13 +345,13 @@ Test(quorum_metalog, retention_drops_old_snapshots_with_the_log_before_the_next)
     cr_assert_gt(metalog_start_offset(t.log), 0);
     cr_assert_eq(metalog_latest_snapshot(t.log).offset, 30);
     int64_t start = metalog_start_offset(t.log);
-    metalog_close(t.log, true);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     cr_assert_eq(file_size(&t, LOG0), UINT64_MAX);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(metalog_start_offset(t.log), start);
     cr_assert_eq(metalog_end_offset(t.log), 30);
     cr_assert_eq(t.snapshot_batches, 3);
-    metalog_close(t.log, true);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     /* Without any snapshot such a log is not a whole one. */
     for (int64_t at = 3; at <= 30; at += 3) {
         char name[64];
@@ -372,17 +372,17 @@ Test(quorum_metalog, a_log_that_ends_below_its_snapshot_starts_anew_from_it)
     for (int i = 0; i < 4; i++)
         cr_assert_eq(append(&t, 3, 5, 30), 0);
     cr_assert_eq(snapshot(&t, 3, 100), 0);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     cut(&t, LOG0, 100);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(metalog_end_offset(t.log), 20);
     cr_assert_eq(metalog_last_epoch(t.log), 3);
     cr_assert_eq(append(&t, 4, 1, 30), 0);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(t.batches, 1);
     cr_assert_eq(metalog_end_offset(t.log), 21);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     tape_end(&t);
 }
 
@@ -400,6 +400,6 @@ Test(quorum_metalog, remembers_where_epochs_began)
                  0);
     cr_assert_str_eq(text, "0\n2\n2 0\n7 5\n");
     mem_free(&t.mem, text, size + 1);
-    metalog_close(t.log, false);
+    cr_assert_eq(metalog_close(t.log, false), 0);
     tape_end(&t);
 }

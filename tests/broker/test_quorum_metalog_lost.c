@@ -92,7 +92,7 @@ static bool lost_and_found(uint64_t seed)
     sim_rig_cut(&t.rig);
     tape_open(&t);
     cr_assert_eq(t.batches, seen);
-    metalog_close(t.log, true);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     cr_assert_eq(t.rig.mem.used_bytes, t.used_before);
     sim_rig_stop(&t.rig);
     return seen > 1;
