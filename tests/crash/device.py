@@ -27,7 +27,7 @@ MS_RDONLY, MS_NOATIME, MS_REMOUNT, MS_REC, MS_PRIVATE = 1, 1024, 32, 16384, 1 <<
 LOOP_CTL_GET_FREE, LOOP_CONFIGURE, LOOP_CLR_FD = 0x4C82, 0x4C0A, 0x4C01
 LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO, LO_FLAGS_READ_ONLY = 4, 16, 1
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
-MKFS = ("mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "^resize_inode", "-J", "size=4",
+MKFS = ("mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-O", "^resize_inode", "-J", "size=4",
         "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard")
 UNMOUNT_S = 20
 
