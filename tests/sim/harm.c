@@ -7,6 +7,7 @@
 #include "tests/sim/run.h"
 
 #include <errno.h>
+#include <string.h>
 #include <stdio.h>
 
 #define RESTART_NS   (200 * NS_PER_MS)
@@ -182,7 +183,57 @@ static void harm_due(struct sim_event *e)
 
 void harm_start(struct run *r)
 {
-    harm_later(r);
+    const struct run_fault *f = &r->plan->fault;
+    if (f->kind == FAULT_ERROR)
+        sim_disk_fail(r->machine, SIM_DISK_ALL, f->at - 1, 1, -EIO);
+    else if (f->kind == FAULT_FULL)
+        sim_disk_full_at(r->machine, f->at);
+    else
+        harm_later(r);
+}
+
+const char *harm_outcome(const struct run *r)
+{
+    if (r->plan->fault.kind == FAULT_NONE || sim_disk_failed(r->machine)[0] == 0)
+        return NULL;
+    return r->ends > r->ends_then      ? "the node ended"
+           : r->offline && r->starting ? "a directory failed at the start"
+           : r->offline                ? "a directory failed"
+                                       : "it went on";
+}
+
+static void fault_judged(struct sim_event *e)
+{
+    struct run *r = container_of(e, struct run, harm);
+    r->outcome = harm_outcome(r);
+    if (r->plan->fault.kind == FAULT_ERROR) {
+        repair_due(&r->repair);
+        return;
+    }
+    relief_due(&r->relief);
+    if (r->full_start &&
+        sim_up(r->machine)) /* what had no space at a start is back after the next */
+        harm_take_down(r, HARM_KILL);
+}
+
+void harm_look(struct run *r)
+{
+    enum fault_kind kind = r->plan->fault.kind;
+    if (kind == FAULT_NONE || r->outcome != NULL || sim_disk_failed(r->machine)[0] == 0)
+        return;
+    const char *error = r->node.last_error;
+    r->offline |= strstr(error, "failed") != NULL || strstr(error, "offline") != NULL;
+    if (r->harm.place != 0)
+        return; /* it has come before, and is looked at */
+    r->ends_then = r->ends;
+    r->starting = !r->node.ready;
+    if (kind == FAULT_FULL) {
+        r->full = r->full_now = true;
+        r->full_start |= !r->node.ready;
+    } else {
+        r->faulted = (1u << r->options.dirs) - 1; /* whichever it was */
+    }
+    sim_plan(r->sim, &r->harm, sim_now_ns(r->sim) + REPAIR_NS, fault_judged);
 }
 
 void harm_stop(struct run *r)

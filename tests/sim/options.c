@@ -158,8 +158,29 @@ static uint64_t knob_get(const struct knob *k, const struct run_options *o,
     return value;
 }
 
+/* Little of everything, so that all operations of its disk can be tried one after the other. */
+static void options_small(struct run_options *o)
+{
+    o->cores_change = 0;
+    o->topics = MIN(o->topics, 2u);
+    for (uint32_t i = 0; i < TOPICS_MAX; i++)
+        o->partitions[i] = MIN(o->partitions[i], 2u);
+    o->producers = o->fetchers = o->groups = o->members = o->tellers = 1;
+    o->batches = 20;
+    o->offsets_partitions = o->ledger_partitions = 1;
+    o->txns = 5;
+    o->think_us = 20000;
+    o->segment_ms = 300;
+    o->keeper_batches = 40;
+    o->keeper_segment_ms = 200;
+    o->harm_ns = NS_PER_S;
+    o->harms = 0;
+}
+
 bool options_set(struct run_options *o, struct sim_style *style, const struct plan *p)
 {
+    if (p->fault.kind != FAULT_NONE)
+        options_small(o);
     for (uint32_t i = 0; i < p->sets_count; i++) {
         const struct knob *k = NULL;
         for (size_t n = 0; n < KNOBS && k == NULL; n++)
@@ -198,6 +219,10 @@ static bool plan_line(struct plan *p, const char *line)
         p->seed = number;
     } else if (sscanf(line, "defect %llu", &number) == 1) {
         p->defect = (uint32_t)number;
+    } else if (sscanf(line, "fail %llu", &number) == 1) {
+        p->fault = (struct run_fault){FAULT_ERROR, number};
+    } else if (sscanf(line, "full %llu", &number) == 1) {
+        p->fault = (struct run_fault){FAULT_FULL, number};
     } else if (strcmp(line, "lie\n") == 0) {
         p->lies = true;
     } else if (sscanf(line, "omit %llu", &number) == 1 && p->omits_count < PLAN_OMITS_MAX) {
@@ -228,6 +253,9 @@ bool plan_read(struct plan *p, FILE *from, char *why, size_t why_size)
 void plan_write(const struct plan *p, FILE *to)
 {
     (void)fprintf(to, "seed %llu\n", (unsigned long long)p->seed);
+    if (p->fault.kind != FAULT_NONE)
+        (void)fprintf(to, "%s %llu\n", p->fault.kind == FAULT_FULL ? "full" : "fail",
+                      (unsigned long long)p->fault.at);
     if (p->lies)
         (void)fprintf(to, "lie\n");
     if (p->defect != 0)

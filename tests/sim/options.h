@@ -58,9 +58,19 @@ enum harm {
     HARM_KINDS = 12
 };
 
-/* As text, a line each: "seed N", "lie", "defect N", "set KNOB VALUE", "omit HARM". */
+/* One failure at one operation of the disk, counted from 1 over all starts, instead of the harm
+ * that the seed would do, and with a small workload. */
+enum fault_kind { FAULT_NONE, FAULT_ERROR, FAULT_FULL };
+struct run_fault {
+    enum fault_kind kind;
+    uint64_t at;
+};
+
+/* As text, a line each: "seed N", "lie", "defect N", "set KNOB VALUE", "omit HARM", "fail N",
+ * "full N". */
 struct plan {
     uint64_t seed;
+    struct run_fault fault;
     bool lies;       /* the device does not keep what it says it has synced, which must be found */
     uint32_t defect; /* laboratory builds: 0 is none */
     struct plan_set {

@@ -159,6 +159,11 @@ struct run {
     bool full_before;
     bool dead;                 /* one of them in everything */
     bool full;                 /* no room now, or at some time in this start */
+    uint32_t ends;             /* how often the node has ended by an error */
+    uint32_t ends_then;        /* when the plan's fault came */
+    bool starting;             /* the node was not ready then */
+    bool offline;              /* a directory has failed since */
+    const char *outcome;       /* of that fault */
     bool full_now, full_start; /* full_start: this start may have failed for that */
     bool failed;
     char text[MODEL_TEXT_MAX + 128];
@@ -200,9 +205,16 @@ void harm_take_down(struct run *r, enum harm kind);
 /* The node is down, whatever the reason: it starts again soon. */
 void harm_restart(struct run *r);
 
+/* Looks whether the plan's fault has come, and what has come of it. After each step. */
+void harm_look(struct run *r);
+/* What has come of it by now; NULL: it did not come. */
+const char *harm_outcome(const struct run *r);
+
 struct run_result {
     uint64_t digest, events, virtual_ns;
     bool failed;
+    char site[64];       /* of the plan's fault; "": it did not come */
+    const char *outcome; /* what came of it, constant text; NULL: not known */
 };
 /* How a run is looked at. */
 struct run_view {

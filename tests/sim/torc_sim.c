@@ -10,6 +10,9 @@
  *   --trace FILE               write the run and all its choices down
  *   --replay FILE              repeat that run, choice by choice, to the same digest; or run a plan
  *                              without choices (tests/sim/options.h)
+ *   --fail A..B, --full A..B   a small workload of one seed, once for each operation A to B of its
+ *                              disk: it fails with EIO, or from it on nothing fits for a second.
+ *                              A line for each: site and outcome. --every K: each K'th only
  *   --tell                     say what the run is made of (tests/sim/shrink.py)
  *
  * Exit code 0: all passed. A failing seed prints what the node was doing and one line that
@@ -32,6 +35,8 @@ struct options {
     uint32_t defect;
     bool verbose, twice, digests, lie, marks, tells;
     const char *trace, *replay; /* files */
+    struct run_fault fault;     /* the first one */
+    uint64_t fault_last, every;
 };
 
 static char running[64]; /* what the signal handler prints */
@@ -57,7 +62,7 @@ static void usage(void)
 {
     (void)fprintf(stderr, "usage: torc-sim [--seed N | --seeds A..B] [--time SECONDS] [--twice] "
                           "[--digests] [--verbose] [--lie] [--defect N] [--marks] [--trace FILE] "
-                          "[--replay FILE] [--tell]\n");
+                          "[--replay FILE] [--tell] [--fail A..B | --full A..B] [--every K]\n");
 }
 
 static bool parse_number(const char *text, uint64_t most, uint64_t *number)
@@ -67,13 +72,20 @@ static bool parse_number(const char *text, uint64_t most, uint64_t *number)
     return end != text && *end == 0 && *number <= most;
 }
 
-static bool parse_range(const char *text, struct options *o)
+/* "A..B", or "A" alone. */
+static bool parse_range(const char *text, uint64_t *first, uint64_t *last)
 {
     char *end;
-    o->first = strtoull(text, &end, 10);
-    if (end == text || strncmp(end, "..", 2) != 0)
-        return false;
-    return parse_number(end + 2, UINT64_MAX, &o->last) && o->last >= o->first;
+    *first = *last = strtoull(text, &end, 10);
+    if (end != text && strncmp(end, "..", 2) == 0)
+        return parse_number(end + 2, UINT64_MAX, last) && *last >= *first;
+    return end != text && *end == 0;
+}
+
+static bool parse_fault(const char *word, const char *value, struct options *o)
+{
+    o->fault.kind = strcmp(word, "--full") == 0 ? FAULT_FULL : FAULT_ERROR;
+    return parse_range(value, &o->fault.at, &o->fault_last) && o->fault.at > 0;
 }
 
 static bool parse_flag(const char *word, struct options *o)
@@ -107,7 +119,11 @@ static bool parse(int argc, char **argv, struct options *o)
             good = parse_number(value, UINT64_MAX, &o->first);
             o->last = o->first;
         } else if (strcmp(word, "--seeds") == 0) {
-            good = parse_range(value, o);
+            good = parse_range(value, &o->first, &o->last);
+        } else if (strcmp(word, "--fail") == 0 || strcmp(word, "--full") == 0) {
+            good = parse_fault(word, value, o);
+        } else if (strcmp(word, "--every") == 0) {
+            good = parse_number(value, UINT64_MAX, &o->every) && o->every > 0;
         } else if (strcmp(word, "--time") == 0) {
             good = parse_number(value, UINT32_MAX, &number);
             o->seconds = (uint32_t)number;
@@ -221,15 +237,39 @@ static bool run_file(const struct options *o, struct run_result *sum)
     return sum->failed || !same || !good;
 }
 
+/* One fault after the other; the exit code. */
+static int run_faults(const struct options *o)
+{
+    uint64_t failures = 0, faults = 0;
+    struct plan plan = {.seed = o->first, .fault = o->fault, .defect = o->defect};
+    bool reached = true;
+    for (; plan.fault.at <= o->fault_last && reached; plan.fault.at += o->every) {
+        struct run_result r = run_one(&plan, o, NULL);
+        reached = r.site[0] != 0;
+        failures += r.failed;
+        faults += reached;
+        if (reached)
+            (void)printf("%llu\t%s\t%s\n", (unsigned long long)plan.fault.at, r.site,
+                         r.failed            ? "FAILED"
+                         : r.outcome == NULL ? "it was over"
+                                             : r.outcome);
+    }
+    (void)printf("%llu faults, %llu failed\n", (unsigned long long)faults,
+                 (unsigned long long)failures);
+    return failures > 0 ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
-    struct options o = {0};
+    struct options o = {.every = 1};
     if (!parse(argc, argv, &o) || !lab_use(o.defect, o.marks)) {
         usage();
         return 2;
     }
     (void)signal(SIGABRT, on_signal);
     (void)signal(SIGSEGV, on_signal);
+    if (o.fault.kind != FAULT_NONE)
+        return run_faults(&o);
     uint64_t failures = 0, seeds = 0;
     struct run_result sum = {0};
     struct timespec start, end;

@@ -181,7 +181,8 @@ static void run_phases(struct run *r)
     case PHASE_HARM:
         if (now < r->options.harm_ns)
             break;
-        harm_stop(r);
+        if (r->plan->fault.kind == FAULT_NONE)
+            harm_stop(r);
         if (r->faulted != 0 || r->full_start) /* what is offline is back only after a restart */
             run_go_down(r);
         run_move(r, PHASE_HEAL, HEAL_NS);
@@ -222,12 +223,12 @@ bool run_is_tight(const struct run *r)
     return false;
 }
 
-/* Without the disk of the metadata log, or without any, there is no node; with another one gone it
- * goes on until it is stopped, and says then that it was not clean. */
+/* Without the disk of the metadata log, or without any, there is no node; with another one gone, or
+ * full, it goes on until it is stopped, and says then that it was not clean. */
 static bool run_may_end(const struct run *r)
 {
-    bool metadata = (r->faulted & 1) != 0;
-    return metadata || r->full || (r->faulted != 0 && (r->stopping || !r->was_ready));
+    bool metadata = (r->faulted & 1) != 0, passing = r->stopping || !r->was_ready;
+    return metadata || ((r->full || r->faulted != 0) && passing);
 }
 
 bool run_may_be_offline(const struct run *r, uint32_t topic, uint32_t partition)
@@ -251,6 +252,7 @@ static void run_tend(struct run *r)
     int exit_code;
     if (!sim_node_tend(&r->node, &exit_code))
         return;
+    r->ends += exit_code != 0;
     if (exit_code != 0 && !run_may_end(r))
         run_fail(r, "the node ended by itself: %s", r->node.last_error);
     if (r->phase == PHASE_STOP)
@@ -262,6 +264,7 @@ static void run_tend(struct run *r)
 static bool run_over(void *context)
 {
     struct run *r = context;
+    harm_look(r);
     run_tend(r);
     if (!r->failed)
         run_phases(r);
@@ -516,16 +519,23 @@ struct run_result run_plan(const struct plan *plan, const struct run_view *view)
         run_fail(r, "nothing happens any more in phase %d", r->phase);
     struct run_result result = {.digest = sim_digest(r->sim),
                                 .events = sim_events(r->sim),
-                                .virtual_ns = sim_now_ns(r->sim)};
+                                .virtual_ns = sim_now_ns(r->sim),
+                                .outcome = r->outcome != NULL ? r->outcome : harm_outcome(r)};
+    (void)snprintf(result.site, sizeof(result.site), "%s", sim_disk_failed(r->machine));
     if (view->verbose)
         run_summary(r);
     if (r->failed)
         run_look(r);
     run_free(r);
     result.failed = r->failed;
+    char fault[48] = "";
+    if (plan->fault.kind != FAULT_NONE)
+        (void)snprintf(fault, sizeof(fault), " --%s %llu",
+                       plan->fault.kind == FAULT_FULL ? "full" : "fail",
+                       (unsigned long long)plan->fault.at);
     if (r->failed)
-        (void)fprintf(stderr, "FAIL torc-sim --seed %llu: %s\n", (unsigned long long)plan->seed,
-                      r->text);
+        (void)fprintf(stderr, "FAIL torc-sim --seed %llu%s: %s\n", (unsigned long long)plan->seed,
+                      fault, r->text);
     mem_free(&own, r, sizeof(*r));
     mem_destroy(&own);
     return result;

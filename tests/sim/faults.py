@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""One failure at each operation of the disk, one run of the simulator each.
+
+    torc-sim --fail: the operation fails with EIO      torc-sim --full: from it on nothing fits, for a second
+
+The workload is small and has everything: start, topics, produce (idempotent, transactions), groups, rolls,
+retention, compaction, a kill or a power cut or a stop, the start after it, the clean stop. Each run is
+judged as every simulated run is: nothing acknowledged is lost or changed, every request ends, the node
+comes back. On top of that, what a failure may lead to depends on where it is (OUTCOMES).
+
+The simulator and not a real disk: only there an operation has a number that stays the same from run to
+run, and each run takes some hundredths of a second.
+"""
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests"))
+from harness.report import Report  # noqa: E402
+
+SIM = TOP / "build/tests/sim/torc-sim"
+ENDED, FAILED, WENT_ON = "the node ended", "a directory failed", "it went on"
+# Where an error may pass without the directory being failed: nothing was promised by it, it is told and
+# tried again or left to the next start. Everywhere else a failed write or sync takes its directory offline.
+MAY_PASS = re.compile(
+    r"read |look |name |"
+    r"(write|sync) 0-0\.checkpoint\.part|"  # a snapshot of the metadata: made again, the log is whole
+    r"(write|sync) [a-z-]*-checkpoint(\.tmp)?$|"  # where the next start begins to look
+    r"(write|sync) [a-z-]+-0\.0\..*(cleaned|swap)|"  # compaction gives up on this log
+    r"(write|sync) \.kafka_cleanshutdown\.tmp$|"  # then it was no clean stop
+    r"(write|sync) logs-0$|"  # the names of those; what relies on names fails the directory
+    r"(write|sync) $")  # of a file that is deleted already
+
+
+def run(seed, kind, first, last, every):
+    task = subprocess.run([SIM, "--seed", str(seed), f"--{kind}", f"{first}..{last}", "--every", str(every)],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    rows = [line.split("\t") for line in task.stdout.splitlines() if line.count("\t") == 2]
+    broken = [line for line in task.stdout.splitlines() if line.startswith("FAIL")]
+    if task.returncode not in (0, 1) and not broken:
+        broken.append(f"torc-sim ended with {task.returncode}: {task.stdout[-300:]}")
+    return rows, broken
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=2, help="workloads (default: 2)")
+    parser.add_argument("--every", type=int, default=61, help="1: at each operation (default: 61)")
+    parser.add_argument("--table", action="store_true", help="print all sites and outcomes")
+    args = parser.parse_args()
+    report, begin, work = Report(), time.monotonic(), []
+    jobs = os.cpu_count() or 1
+    for seed in range(1, args.seeds + 1):
+        for kind in ("fail", "full"):
+            work += [(seed, kind, 1 + job * args.every, 1 << 40, args.every * jobs)
+                     for job in range(jobs)]
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(lambda w: run(*w), work))
+    sites, wrong, broken = defaultdict(Counter), [], []
+    for (seed, kind, *_), (rows, lines) in zip(work, results):
+        broken += lines
+        for at, site, outcome in rows:
+            sites[kind, site][outcome] += 1
+            bad = (outcome == WENT_ON and kind == "fail" and not MAY_PASS.match(site)) or (
+                outcome == FAILED and kind == "full")
+            if bad:
+                wrong.append(f"--seed {seed} --{kind} {at}: {site}: {outcome}")
+    for (kind, site), outcomes in sorted(sites.items()) if args.table else ():
+        print(f"      {kind:4} {site:40} {dict(outcomes)}")
+    tried = {kind: sum(sum(c.values()) for (k, _), c in sites.items() if k == kind)
+             for kind in ("fail", "full")}
+    report.check(f"{tried['fail']} operations failed one by one, each promise was kept",
+                 tried["fail"] > 0 and not any("--fail" in b for b in broken), "; ".join(broken[:5]))
+    report.check(f"the disk was full from {tried['full']} operations on, each promise was kept",
+                 tried["full"] > 0 and not any("--full" in b for b in broken), "; ".join(broken[:5]))
+    report.check(f"what comes of a failure is what its place allows, at {len(sites)} sites", not wrong,
+                 f"{len(wrong)}: " + "; ".join(wrong[:8]))
+    print(f"      {time.monotonic() - begin:.0f} s")
+    return report.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
