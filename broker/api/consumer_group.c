@@ -61,7 +61,6 @@ void consumer_group_heartbeat_start(struct flow *f, struct wire_reader *body)
 struct described {
     struct consumer_group_describe_request request;
     struct consumer_group_describe_response response;
-    struct group_item *items;
 };
 
 static void describe_answer(struct group_ask *a)
@@ -94,27 +93,16 @@ void consumer_group_describe_start(struct flow *f, struct wire_reader *body)
         flow_refuse(f, "malformed body");
         return;
     }
-    uint32_t count = (uint32_t)MAX(s->request.group_ids_count, 0);
+    struct group_names n = {.kind = GROUP_CONSUMER_DESCRIBE,
+                            .names = s->request.group_ids,
+                            .count = (uint32_t)MAX(s->request.group_ids_count, 0),
+                            .response_size = sizeof(*s->response.groups)};
     consumer_group_describe_response_init(&s->response);
-    s->items = arena_array(&f->arena, count, sizeof(*s->items));
-    s->response.groups = arena_array(&f->arena, count, sizeof(*s->response.groups));
-    if (s->items == NULL || s->response.groups == NULL) {
-        flow_refuse(f, "no memory");
-        return;
-    }
-    s->response.groups_count = (int32_t)count;
-    if (!protocol_enabled(f)) {
+    n.responses = s->response.groups = arena_array(&f->arena, n.count, n.response_size);
+    s->response.groups_count = n.responses != NULL ? (int32_t)n.count : 0;
+    if (!protocol_enabled(f) && n.responses != NULL) {
         describe_disabled(f, s);
         return;
     }
-    struct group_ask *a = group_ask_make(f, describe_answer, s);
-    if (a == NULL)
-        return;
-    for (uint32_t i = 0; i < count; i++) {
-        s->items[i].call.kind = GROUP_CONSUMER_DESCRIBE;
-        s->items[i].call.request = &s->request.group_ids[i];
-        s->items[i].call.response = &s->response.groups[i];
-        group_ask_add(a, &s->items[i], s->request.group_ids[i]);
-    }
-    group_ask_run(a);
+    group_ask_names(f, describe_answer, s, &n);
 }

@@ -15,7 +15,6 @@
 struct describe {
     struct describe_groups_request request;
     struct describe_groups_response response;
-    struct group_item *items;
 };
 
 static void describe_answer(struct group_ask *a)
@@ -37,25 +36,14 @@ void describe_groups_start(struct flow *f, struct wire_reader *body)
         flow_refuse(f, "malformed body");
         return;
     }
-    uint32_t count = (uint32_t)MAX(s->request.groups_count, 0);
+    struct group_names n = {.kind = GROUP_DESCRIBE,
+                            .names = s->request.groups,
+                            .count = (uint32_t)MAX(s->request.groups_count, 0),
+                            .response_size = sizeof(*s->response.groups)};
     describe_groups_response_init(&s->response);
-    s->items = arena_array(&f->arena, count, sizeof(*s->items));
-    s->response.groups = arena_array(&f->arena, count, sizeof(*s->response.groups));
-    struct group_ask *a = group_ask_make(f, describe_answer, s);
-    if (a == NULL)
-        return;
-    if (s->items == NULL || s->response.groups == NULL) {
-        flow_refuse(f, "no memory");
-        return;
-    }
-    s->response.groups_count = (int32_t)count;
-    for (uint32_t i = 0; i < count; i++) {
-        s->items[i].call.kind = GROUP_DESCRIBE;
-        s->items[i].call.request = &s->request.groups[i];
-        s->items[i].call.response = &s->response.groups[i];
-        group_ask_add(a, &s->items[i], s->request.groups[i]);
-    }
-    group_ask_run(a);
+    n.responses = s->response.groups = arena_array(&f->arena, n.count, n.response_size);
+    s->response.groups_count = n.responses != NULL ? (int32_t)n.count : 0;
+    group_ask_names(f, describe_answer, s, &n);
 }
 
 /* ---- ListGroups ------------------------------------------------------------------------------ */
@@ -129,7 +117,6 @@ void list_groups_start(struct flow *f, struct wire_reader *body)
 struct deletion {
     struct delete_groups_request request;
     struct delete_groups_response response;
-    struct group_item *items;
 };
 
 static void delete_answer(struct group_ask *a)
@@ -146,23 +133,12 @@ void delete_groups_start(struct flow *f, struct wire_reader *body)
         flow_refuse(f, "malformed body");
         return;
     }
-    uint32_t count = (uint32_t)MAX(s->request.groups_names_count, 0);
+    struct group_names n = {.kind = GROUP_DELETE,
+                            .names = s->request.groups_names,
+                            .count = (uint32_t)MAX(s->request.groups_names_count, 0),
+                            .response_size = sizeof(*s->response.results)};
     delete_groups_response_init(&s->response);
-    s->items = arena_array(&f->arena, count, sizeof(*s->items));
-    s->response.results = arena_array(&f->arena, count, sizeof(*s->response.results));
-    struct group_ask *a = group_ask_make(f, delete_answer, s);
-    if (a == NULL)
-        return;
-    if (s->items == NULL || s->response.results == NULL) {
-        flow_refuse(f, "no memory");
-        return;
-    }
-    s->response.results_count = (int32_t)count;
-    for (uint32_t i = 0; i < count; i++) {
-        s->items[i].call.kind = GROUP_DELETE;
-        s->items[i].call.request = &s->request.groups_names[i];
-        s->items[i].call.response = &s->response.results[i];
-        group_ask_add(a, &s->items[i], s->request.groups_names[i]);
-    }
-    group_ask_run(a);
+    n.responses = s->response.results = arena_array(&f->arena, n.count, n.response_size);
+    s->response.results_count = n.responses != NULL ? (int32_t)n.count : 0;
+    group_ask_names(f, delete_answer, s, &n);
 }

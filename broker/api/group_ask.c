@@ -189,6 +189,34 @@ void group_ask_run(struct group_ask *a)
     }
 }
 
+void group_ask_names(struct flow *f, void (*answer)(struct group_ask *a), void *state,
+                     const struct group_names *n)
+{
+    struct group_ask *a = group_ask_make(f, answer, state);
+    if (a == NULL)
+        return;
+    struct group_item *items = arena_array(&f->arena, n->count, sizeof(*items));
+    if (items == NULL || n->responses == NULL) {
+        flow_refuse(f, "no memory");
+        return;
+    }
+    for (uint32_t i = 0; i < n->count; i++) {
+        void *response = (uint8_t *)n->responses + i * n->response_size;
+        if (n->of_txn) {
+            items[i].txn.item.kind = n->kind;
+            items[i].txn.request = &n->names[i];
+            items[i].txn.response = response;
+            group_ask_add_txn(a, &items[i], n->names[i]);
+        } else {
+            items[i].call.kind = n->kind;
+            items[i].call.request = &n->names[i];
+            items[i].call.response = response;
+            group_ask_add(a, &items[i], n->names[i]);
+        }
+    }
+    group_ask_run(a);
+}
+
 /* ---- owner ----------------------------------------------------------------------------------- */
 
 static void leg_return(struct group_leg *leg)

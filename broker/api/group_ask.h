@@ -62,4 +62,18 @@ void group_ask_add_core(struct group_ask *a, struct group_item *item, struct cor
 /* After the last one. */
 void group_ask_run(struct group_ask *a);
 
+/* Groups or transactional ids, each asked of its own coordinator. */
+struct group_names {
+    bool of_txn;
+    uint8_t kind; /* enum group_call_kind, or of txn calls */
+    struct wire_string *names;
+    uint32_t count;
+    void *responses; /* count structs of this size, one per name; NULL: there was no memory */
+    size_t response_size;
+};
+
+/* Makes the ask, adds an item for each name, and runs. */
+void group_ask_names(struct flow *f, void (*answer)(struct group_ask *a), void *state,
+                     const struct group_names *n);
+
 #endif

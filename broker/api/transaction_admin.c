@@ -12,7 +12,6 @@
 struct describe {
     struct describe_transactions_request request;
     struct describe_transactions_response response;
-    struct group_item *items;
 };
 
 static void describe_answer(struct group_ask *a)
@@ -29,26 +28,15 @@ void describe_transactions_start(struct flow *f, struct wire_reader *body)
         flow_refuse(f, "malformed body");
         return;
     }
-    uint32_t count = (uint32_t)MAX(s->request.transactional_ids_count, 0);
+    struct group_names n = {.of_txn = true,
+                            .kind = TXN_DESCRIBE,
+                            .names = s->request.transactional_ids,
+                            .count = (uint32_t)MAX(s->request.transactional_ids_count, 0),
+                            .response_size = sizeof(*s->response.transaction_states)};
     describe_transactions_response_init(&s->response);
-    s->items = arena_array(&f->arena, count, sizeof(*s->items));
-    s->response.transaction_states =
-        arena_array(&f->arena, count, sizeof(*s->response.transaction_states));
-    struct group_ask *a = group_ask_make(f, describe_answer, s);
-    if (a == NULL)
-        return;
-    if (s->items == NULL || s->response.transaction_states == NULL) {
-        flow_refuse(f, "no memory");
-        return;
-    }
-    s->response.transaction_states_count = (int32_t)count;
-    for (uint32_t i = 0; i < count; i++) {
-        s->items[i].txn.item.kind = TXN_DESCRIBE;
-        s->items[i].txn.request = &s->request.transactional_ids[i];
-        s->items[i].txn.response = &s->response.transaction_states[i];
-        group_ask_add_txn(a, &s->items[i], s->request.transactional_ids[i]);
-    }
-    group_ask_run(a);
+    n.responses = s->response.transaction_states = arena_array(&f->arena, n.count, n.response_size);
+    s->response.transaction_states_count = n.responses != NULL ? (int32_t)n.count : 0;
+    group_ask_names(f, describe_answer, s, &n);
 }
 
 /* ---- ListTransactions ------------------------------------------------------------------------ */
