@@ -57,10 +57,11 @@ struct bench_options {
     int16_t acks;
     enum codec codec;
     bool idempotent, soft;
-    int32_t pid;      /* of the broker, if it runs here; 0 */
-    uint64_t seed;    /* of values and keys */
-    double aborts;    /* share of transactions that are aborted on purpose */
-    uint64_t backlog; /* catch-up: records that lie there before it begins */
+    int32_t pid;         /* of the broker, if it runs here; 0 */
+    uint64_t seed;       /* of values and keys */
+    double aborts;       /* share of transactions that are aborted on purpose */
+    uint32_t generation; /* of the protocol of transactions: 1 or 2 */
+    uint64_t backlog;    /* catch-up: records that lie there before it begins */
     uint32_t fetch_bytes, partition_bytes, fetch_wait_ms;
     uint32_t passes;         /* consume: over all there is; records are looked at in the first */
     uint64_t limit;          /* records to produce, then it ends; 0: by time */
@@ -74,6 +75,7 @@ enum bench_latency {
     LATENCY_SLIP,     /* due -> sent */
     LATENCY_E2E,      /* due -> read by a consumer */
     LATENCY_FETCH,    /* fetch sent -> answered */
+    LATENCY_END,      /* of a transaction: its end asked for -> answered */
     LATENCIES
 };
 extern const char *const bench_latency_names[LATENCIES];
@@ -89,7 +91,8 @@ struct bench_counts {
     uint64_t checked, foreign;                    /* records read with and without payload */
     uint64_t lost, repeated, disordered, damaged; /* records */
     uint64_t opened;                              /* connections */
-    double cpu;                                   /* seconds of this thread */
+    uint64_t retried; /* requests met the transaction before, that was still being ended */
+    double cpu;       /* seconds of this thread */
 };
 
 /* A piece of the window, for plots and progress. */

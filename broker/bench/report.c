@@ -32,7 +32,7 @@ static bool writes(const struct bench_options *o)
 static bool reads(const struct bench_options *o)
 {
     return o->kind == BENCH_CONSUME || o->kind == BENCH_E2E || o->kind == BENCH_CATCH_UP ||
-           o->kind == BENCH_TXN;
+           (o->kind == BENCH_TXN && o->consumers > 0);
 }
 
 void report_head(struct text *t, const struct bench_result *r)
@@ -48,6 +48,8 @@ void report_head(struct text *t, const struct bench_result *r)
         if (o->batches > 1)
             text_add(t, "  %u batches/request", o->batches);
         text_add(t, "%s%s", o->idempotent ? "  idempotent" : "", o->keys > 0 ? "  keyed" : "");
+        if (o->kind == BENCH_TXN)
+            text_add(t, "  generation %u", o->generation);
         if (o->aborts > 0)
             text_add(t, "  %g%% aborted", o->aborts * 100);
     }
@@ -175,7 +177,9 @@ void report_wrong(struct text *t, const struct bench_result *r)
     if (c->errors > 0)
         text_add(t, "%llu batches were refused, the first with %s; ", (unsigned long long)c->errors,
                  kafka_error_name((enum kafka_error)c->first_error));
-    if (c->misplaced > 0)
+    if (c->misplaced > 0 && r->options.kind == BENCH_TXN)
+        text_add(t, "there lie not as many records and ends as transactions made; ");
+    else if (c->misplaced > 0)
         text_add(t, "%llu offsets are out of place; ", (unsigned long long)c->misplaced);
     if (r->partitions_broken > 0)
         text_add(t, "%u partitions do not hold what was acknowledged; ", r->partitions_broken);
@@ -259,6 +263,7 @@ static void json_options(struct text *t, const struct bench_result *r)
     text_json_integer(t, "seed", o->seed);
     text_json_integer(t, "backlog", o->backlog);
     text_json_number(t, "aborts", o->aborts);
+    text_json_integer(t, "generation", o->generation);
     text_json_integer(t, "partitions", r->partitions_count);
     text_json_close(t, '}');
 }
@@ -298,6 +303,7 @@ static void json_counts(struct text *t, const struct bench_counts *c)
     text_json_integer(t, "read_records", c->read_records);
     text_json_integer(t, "read_bytes", c->read_bytes);
     text_json_integer(t, "opened", c->opened);
+    text_json_integer(t, "retried", c->retried);
     text_json_close(t, '}');
 }
 
@@ -366,8 +372,8 @@ static void json_slices(struct text *t, const struct bench_result *r)
 
 void report_json_result(struct text *t, const char *key, const struct bench_result *r)
 {
-    static const char *const names[LATENCIES] = {"response", "service", "slip", "end_to_end",
-                                                 "fetch"};
+    static const char *const names[LATENCIES] = {"response",   "service", "slip",
+                                                 "end_to_end", "fetch",   "ending"};
     text_json_open(t, key, '{');
     text_json_string(t, "kind", kinds[r->options.kind]);
     json_options(t, r);

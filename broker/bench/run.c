@@ -30,7 +30,7 @@
 #define NEWS_AT           64u
 #define ORDER_SLOTS       8u
 #define COORDINATORS_FROM 4  /* FindCoordinator asks for several from this version on */
-#define TXN_PRODUCE_MAX   11 /* newest versions that are of the first generation */
+#define TXN_PRODUCE_MAX   11 /* newest versions that are of the first generation: one more is 2 */
 #define TXN_ADD_MAX       3
 #define TXN_END_MAX       4
 #define ID_TIMEOUT_MS     60000
@@ -43,8 +43,8 @@
 #define SETTLE_STILL      3u
 #define SETTLE_MS         50u
 
-const char *const bench_latency_names[LATENCIES] = {"response", "service", "slip", "end to end",
-                                                    "fetch"};
+const char *const bench_latency_names[LATENCIES] = {"response",   "service", "slip",
+                                                    "end to end", "fetch",   "ending"};
 
 struct run {
     struct io *io;
@@ -77,10 +77,10 @@ static bool writes(enum bench_kind kind)
            kind == BENCH_TXN;
 }
 
-static bool reads(enum bench_kind kind)
+static bool reads(const struct bench_options *o)
 {
-    return kind == BENCH_CONSUME || kind == BENCH_E2E || kind == BENCH_CATCH_UP ||
-           kind == BENCH_TXN;
+    return o->kind == BENCH_CONSUME || o->kind == BENCH_E2E || o->kind == BENCH_CATCH_UP ||
+           (o->kind == BENCH_TXN && o->consumers > 0);
 }
 
 /* ---- the plan -------------------------------------------------------------------------------- */
@@ -180,7 +180,7 @@ static bool plan_share(struct run *r)
     struct plan *p = &r->plan;
     const struct bench_options *o = &p->o;
     p->senders_count = writes(o->kind) ? o->connections : 0;
-    p->receivers_count = reads(o->kind) ? MIN(o->consumers, r->topic.partitions_count) : 0;
+    p->receivers_count = reads(o) ? MIN(o->consumers, r->topic.partitions_count) : 0;
     p->senders = mem_zalloc(r->mem, (p->senders_count + 1) * sizeof(*p->senders));
     p->receivers = mem_zalloc(r->mem, (p->receivers_count + 1) * sizeof(*p->receivers));
     if (p->senders == NULL || p->receivers == NULL)
@@ -252,6 +252,24 @@ static bool run_topic(struct run *r)
     return bench_topic_find(&r->topic, c, o->topic);
 }
 
+/* What requests of the generation asked for look like. */
+static bool plan_transactions(struct run *r)
+{
+    struct plan *p = &r->plan;
+    const int16_t *versions = r->client.versions;
+    uint32_t more = p->o.generation - 1;
+    if (!bench_ask_begin(&r->client, API_ADD_PARTITIONS_TO_TXN) ||
+        !bench_ask_begin(&r->client, API_END_TXN))
+        return false;
+    p->produce_version = (int16_t)MIN((uint32_t)versions[API_PRODUCE], TXN_PRODUCE_MAX + more);
+    p->add_version = MIN(versions[API_ADD_PARTITIONS_TO_TXN], TXN_ADD_MAX);
+    p->end_version = (int16_t)MIN((uint32_t)versions[API_END_TXN], TXN_END_MAX + more);
+    if (more > 0 &&
+        (p->produce_version <= (int16_t)TXN_PRODUCE_MAX || p->end_version <= (int16_t)TXN_END_MAX))
+        return bench_client_fail(&r->client, "transactions of generation 2 are not served");
+    return true;
+}
+
 static bool run_prepare(struct run *r)
 {
     struct plan *p = &r->plan;
@@ -268,17 +286,11 @@ static bool run_prepare(struct run *r)
         return p->senders != NULL && p->receivers != NULL;
     }
     if ((writes(o->kind) && !bench_ask_begin(&r->client, API_PRODUCE)) ||
-        (reads(o->kind) && !bench_ask_begin(&r->client, API_FETCH)))
+        (reads(o) && !bench_ask_begin(&r->client, API_FETCH)))
         return false;
     p->produce_version = r->client.versions[API_PRODUCE];
-    if (o->kind == BENCH_TXN) { /* the first generation of the protocol */
-        if (!bench_ask_begin(&r->client, API_ADD_PARTITIONS_TO_TXN) ||
-            !bench_ask_begin(&r->client, API_END_TXN))
-            return false;
-        p->produce_version = MIN(p->produce_version, TXN_PRODUCE_MAX);
-        p->add_version = MIN(r->client.versions[API_ADD_PARTITIONS_TO_TXN], TXN_ADD_MAX);
-        p->end_version = MIN(r->client.versions[API_END_TXN], TXN_END_MAX);
-    }
+    if (o->kind == BENCH_TXN && !plan_transactions(r))
+        return false;
     p->fetch_version = r->client.versions[API_FETCH];
     if (!run_topic(r))
         return false;
@@ -457,7 +469,7 @@ static bool run_window(struct run *r)
 /* Readers may take as long as they like if only they get on. */
 static bool run_read(struct run *r)
 {
-    if (!reads(r->plan.o.kind) || r->plan.o.kind == BENCH_CONSUME)
+    if (!reads(&r->plan.o) || r->plan.o.kind == BENCH_CONSUME)
         return true;
     if (!bench_topic_offsets(&r->topic, &r->client, OFFSET_LATEST, r->ends))
         return false;
@@ -508,6 +520,7 @@ void bench_counts_merge(struct bench_counts *into, const struct bench_counts *fr
     into->disordered += from->disordered;
     into->damaged += from->damaged;
     into->opened += from->opened;
+    into->retried += from->retried;
     into->cpu += from->cpu;
 }
 
@@ -580,7 +593,7 @@ static void result_lost(struct run *r)
 {
     const struct bench_options *o = &r->plan.o;
     struct bench_counts *c = &r->result->counts;
-    if (!reads(o->kind))
+    if (!reads(o))
         return;
     for (uint32_t i = 0; i < r->plan.threads_count; i++) {
         const struct worker *w = &r->workers[i];
@@ -596,6 +609,30 @@ static void result_lost(struct run *r)
     }
     uint64_t refused = c->errors * o->records;
     c->lost -= MIN(c->lost, refused);
+}
+
+/* Without readers it is counted what lies there: of each transaction the records and, in each
+ * partition, its end. Markers may come a little after the answer. */
+static bool result_transactions(struct run *r)
+{
+    const struct bench_options *o = &r->plan.o;
+    uint64_t made = 0, lie = 0;
+    for (uint32_t i = 0; i < r->plan.threads_count; i++)
+        for (uint32_t n = 0; n < r->workers[i].senders_count; n++)
+            made += r->workers[i].transactors[n]->made;
+    uint64_t wanted = made * o->batches * (o->records + 1ull);
+    for (uint32_t look = 0; look < SETTLE_LOOKS; look++) {
+        lie = 0;
+        for (uint32_t i = 0; i < r->topic.partitions_count; i++)
+            lie += (uint64_t)(r->ends[i] - r->plan.starts[i]);
+        if (lie >= wanted)
+            break;
+        bench_client_rest(&r->client, SETTLE_MS);
+        if (!bench_topic_offsets(&r->topic, &r->client, OFFSET_LATEST, r->ends))
+            return false;
+    }
+    r->result->counts.misplaced += lie != wanted;
+    return true;
 }
 
 static bool run_result(struct run *r)
@@ -615,6 +652,8 @@ static bool run_result(struct run *r)
         return true;
     if (writes(r->plan.o.kind) &&
         !bench_topic_offsets(&r->topic, &r->client, OFFSET_LATEST, r->ends))
+        return false;
+    if (r->plan.o.kind == BENCH_TXN && !reads(&r->plan.o) && !result_transactions(r))
         return false;
     result->partitions_broken = partitions_broken(r);
     result_lost(r);

@@ -1,15 +1,18 @@
-/* Transactors: one connection each that ends one transaction after the other, as the first
- * generation of the protocol has it, which every broker since 0.11 serves.
+/* Transactors: one connection each that ends one transaction after the other, as clients of either
+ * generation of the protocol do. Every broker since 0.11 serves the first, Kafka since 4.0 both.
  *
- *   due ─▶ AddPartitionsToTxn ─▶ Produce, a batch for each partition ─▶ EndTxn ─▶ done: now - due
- *             └ CONCURRENT_TRANSACTIONS: the one before is still being ended; again after RETRY_NS
+ *   1   due ─▶ AddPartitionsToTxn ─▶ Produce, a batch for each partition ─▶ EndTxn ─▶ now - due
+ *   2   due ─▶ Produce, which adds the partitions too ─▶ EndTxn, answered with the next epoch
+ *               └ CONCURRENT_TRANSACTIONS: the one before is still being ended; again at once, for
+ *                 that time belongs to it
  *
  * Some transactions are aborted on purpose. The sequence numbers of their payloads are used again
  * by the next, so that a reader who is shown an aborted record finds it repeated.
  *
  * Invariants:
  *  1. One request is under way; its answer has its correlation id.
- *  2. Kafka's sequence numbers go on over aborts, those of payloads do not.
+ *  2. Kafka's sequence numbers go on over aborts (and begin anew with an epoch), those of payloads
+ *     do not.
  *
  * Failure modes: any error but the one above ends the load with its name. */
 #include <errno.h>
@@ -24,7 +27,6 @@
 #include "proto/gen/header.h"
 #include "proto/gen/produce.h"
 
-#define RETRY_NS   (2 * NS_PER_MS)
 #define REQUEST_MS 30000
 
 void transact_id(char *to, size_t size, uint64_t run, uint32_t number)
@@ -76,8 +78,8 @@ static void put_adding(const struct transactor *t, struct wire_writer *w, int16_
     topic.partitions_count = (int32_t)p->o.batches;
     add_partitions_to_txn_request_init(&r);
     r.v3_and_below_transactional_id = wire_string_of(t->id);
-    r.v3_and_below_producer_id = t->share->producer_id;
-    r.v3_and_below_producer_epoch = t->share->producer_epoch;
+    r.v3_and_below_producer_id = t->producer_id;
+    r.v3_and_below_producer_epoch = t->epoch;
     r.v3_and_below_topics = &topic;
     r.v3_and_below_topics_count = 1;
     add_partitions_to_txn_request_encode(&r, w, version);
@@ -115,8 +117,8 @@ static void put_ending(const struct transactor *t, struct wire_writer *w, int16_
     struct end_txn_request r;
     end_txn_request_init(&r);
     r.transactional_id = wire_string_of(t->id);
-    r.producer_id = t->share->producer_id;
-    r.producer_epoch = t->share->producer_epoch;
+    r.producer_id = t->producer_id;
+    r.producer_epoch = t->epoch;
     r.committed = !t->aborts;
     end_txn_request_encode(&r, w, version);
 }
@@ -141,7 +143,6 @@ static void request_put(const struct transactor *t, struct wire_writer *w, uint6
 /* The request of the present step leaves, or will when the one before is known to have. */
 static void transactor_ask(struct transactor *t)
 {
-    t->retry_ns = 0;
     t->wants = true;
     if (bench_link_sending(&t->link) || t->link.failed || t->worker->failed)
         return;
@@ -179,8 +180,8 @@ static void stamp_batches(struct transactor *t)
         uint8_t *batch = t->batches + (size_t)i * size;
         struct payload_stamp s = {.first = {w->plan->run, t->due_ns, t->numbers[own], t->number},
                                   .wall_ms = io_wall_ms(w->io),
-                                  .producer_id = t->share->producer_id,
-                                  .producer_epoch = t->share->producer_epoch,
+                                  .producer_id = t->producer_id,
+                                  .producer_epoch = t->epoch,
                                   .base_sequence = t->sequences[own],
                                   .transactional = true,
                                   .chance = w->chance++ * 0x9e3779b97f4a7c15ull};
@@ -202,11 +203,11 @@ static void transactor_begin(struct transactor *t, uint64_t due_ns)
     t->aborts = (double)(io_random(w->io) % 10000) < o->aborts * 10000;
     stamp_batches(t);
     t->made++;
-    t->step = TRANSACT_ADDING;
+    t->step = w->plan->o.generation == 1 ? TRANSACT_ADDING : TRANSACT_WRITING;
     transactor_ask(t);
 }
 
-static void transactor_go_on(struct transactor *t)
+void transactor_go_on(struct transactor *t)
 {
     const struct plan *p = t->worker->plan;
     if (t->step != TRANSACT_IDLE || !t->open || t->worker->failed)
@@ -224,14 +225,6 @@ void transactor_due(struct transactor *t)
 {
     t->owed++;
     transactor_go_on(t);
-}
-
-void transactor_look(struct transactor *t, uint64_t now)
-{
-    if (t->retry_ns > 0 && now >= t->retry_ns)
-        transactor_ask(t);
-    else
-        transactor_go_on(t);
 }
 
 static void transactor_done(struct transactor *t, uint64_t now)
@@ -254,6 +247,7 @@ static void transactor_done(struct transactor *t, uint64_t now)
         histogram_record(&c->latency[LATENCY_RESPONSE], now - t->due_ns);
         histogram_record(&c->latency[LATENCY_SERVICE], now - t->begun_ns);
         histogram_record(&c->latency[LATENCY_SLIP], t->begun_ns - t->due_ns);
+        histogram_record(&c->latency[LATENCY_END], now - t->ending_ns);
     }
     w->answered_ns = now;
     t->next = (t->next + o->batches) % t->share->own_count;
@@ -306,6 +300,11 @@ static bool answer_read(struct transactor *t, struct wire_reader *r, int16_t ver
     if (end_txn_response_decode(&a, r, version, arena) != 0)
         return false;
     *error = a.error_code;
+    if (a.error_code == KE_NONE && t->worker->plan->o.generation == 2) {
+        t->producer_id = a.producer_id;
+        t->epoch = a.producer_epoch;
+        memset(t->sequences, 0, t->share->own_count * sizeof(*t->sequences));
+    }
     return true;
 }
 
@@ -328,7 +327,8 @@ static void transactor_answer(struct bench_link *k, const uint8_t *data, uint32_
     }
     t->asking = false;
     if (error == KE_CONCURRENT_TRANSACTIONS) {
-        t->retry_ns = now + RETRY_NS;
+        w->counts.retried++;
+        transactor_ask(t);
         return;
     }
     if (error != KE_NONE) {
@@ -342,6 +342,7 @@ static void transactor_answer(struct bench_link *k, const uint8_t *data, uint32_
         return;
     }
     t->step = t->step == TRANSACT_ADDING ? TRANSACT_WRITING : TRANSACT_ENDING;
+    t->ending_ns = now;
     transactor_ask(t);
 }
 
@@ -378,6 +379,8 @@ bool transactor_start(struct worker *w, struct transactor **made, uint32_t numbe
     t->worker = w;
     t->number = number;
     t->share = &p->senders[number];
+    t->producer_id = t->share->producer_id;
+    t->epoch = t->share->producer_epoch;
     transact_id(t->id, sizeof(t->id), p->run, number);
     uint32_t own = t->share->own_count, size = w->template.batch_size;
     t->sequences = mem_zalloc(&w->mem, own * sizeof(*t->sequences));

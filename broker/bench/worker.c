@@ -145,7 +145,7 @@ static void worker_schedule(struct worker *w, uint64_t now)
 {
     const struct plan *p = w->plan;
     for (uint32_t i = 0; i < w->senders_count && p->o.kind == BENCH_TXN; i++)
-        transactor_look(w->transactors[i], now);
+        transactor_go_on(w->transactors[i]);
     if (w->senders_count == 0 || w->stopping)
         return;
     if (p->request_rate <= 0 && p->o.kind == BENCH_TXN)

@@ -151,7 +151,9 @@ struct transactor {
     enum transact_step step;
     bool open, asking, wants, aborts;
     uint64_t made, owed; /* transactions */
-    uint64_t due_ns, begun_ns, retry_ns;
+    uint64_t due_ns, begun_ns, ending_ns;
+    int64_t producer_id;
+    int16_t epoch;
     int32_t correlation;
     uint32_t next;      /* own[] index of the next transaction's first partition */
     int32_t *sequences; /* per own partition: Kafka's, and the payload's */
@@ -164,8 +166,8 @@ struct transactor {
 void transact_id(char *to, size_t size, uint64_t run, uint32_t number);
 NODISCARD bool transactor_start(struct worker *w, struct transactor **t, uint32_t number);
 void transactor_due(struct transactor *t);
-/* Each turn: what is to be tried again, or begun in a closed loop. */
-void transactor_look(struct transactor *t, uint64_t now);
+/* Each turn: begins what is due, or the next one in a closed loop. */
+void transactor_go_on(struct transactor *t);
 bool transactor_idle(const struct transactor *t);
 
 /* ---- receivers (receive.c) ------------------------------------------------------------------- */

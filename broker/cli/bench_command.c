@@ -53,6 +53,7 @@
 #define BACKLOG     {"backlog", 0, false, "N", "records that wait for consumers (1000000)"}
 #define HTML        {"html", 0, false, "FILE", "a page with curves"}
 #define ABORTS      {"aborts", 0, false, "PERCENT", "of the transactions (0)"}
+#define GENERATION  {"generation", 0, false, "1|2", "of the protocol; 2: as Java 4.0 does (1)"}
 #define COUNT       {"count", 0, false, "N", "records with --max, instead of --seconds"}
 #define FLOOR       {"floor", 0, false, "DIR", "measures the machine and DIR's device first"}
 #define SWEEP       {"sweep", 0, false, "KEY=A,B..", "a load per value of rate, size, records ..."}
@@ -79,7 +80,7 @@ const struct option bench_catch_up_options[] = {RATE, MAXIMUM, COMMON, BACKLOG, 
                                                 FETCH_BYTES, PARTITION, END};
 const struct option bench_txn_options[] = {
     RATE, MAXIMUM, COMMON, CONSUMERS, TOPIC, CREATE, FRESH, COPIES, CONFIG, CONNECTIONS, RECORDS,
-    SIZE, BATCHES, KEYS, SOFT, SEED, ABORTS, FETCH_BYTES, PARTITION, SERIES, END};
+    SIZE, BATCHES, KEYS, SOFT, SEED, ABORTS, GENERATION, FETCH_BYTES, PARTITION, SERIES, END};
 const struct option bench_suite_options[] = {BROKERS, PID, JSON, HTML, END};
 const struct option bench_floor_options[] = {JSON, END};
 const struct option bench_connections_options[] = {RATE, MAXIMUM, COMMON, CONNECTIONS, END};
@@ -195,7 +196,7 @@ static void read_numbers(struct asked *a)
     o->warmup = number(a, "warmup", 0, SECONDS_MAX, o->kind == BENCH_CONSUME || dials ? 0 : 2);
     o->threads = whole(a, "threads", 1, BENCH_THREADS_MAX, 1);
     o->connections = whole(a, "connections", 1, BENCH_CONNECTIONS_MAX, dials ? 1000 : 4);
-    o->consumers = whole(a, "consumers", 1, BENCH_CONNECTIONS_MAX, 1);
+    o->consumers = whole(a, "consumers", o->kind == BENCH_TXN ? 0 : 1, BENCH_CONNECTIONS_MAX, 1);
     o->in_flight = whole(a, "in-flight", 1, BENCH_IN_FLIGHT_MAX, 5);
     o->records = whole(a, "records", 1, BENCH_RECORDS_MAX, 1);
     o->size = whole(a, "size", 0, BENCH_SIZE_MAX, 1024);
@@ -212,6 +213,7 @@ static void read_numbers(struct asked *a)
     o->fetch_wait_ms = 500;
     o->limit = (uint64_t)number(a, "count", 1, 1e12, 0);
     o->aborts = number(a, "aborts", 0, 100, 0) / 100;
+    o->generation = whole(a, "generation", 1, 2, 1);
     a->versus_pid = (int32_t)whole(a, "versus-pid", 1, INT32_MAX, 0);
     a->repeats = whole(a, "repeat", 1, SERIES_MAX / 2, 0);
     a->threshold = number(a, "threshold", 0, 1000, 5) / 100;

@@ -88,6 +88,14 @@ def transactions(b):
     code, _, err, found = b.run("consume", "--topic", "t")
     v = found["result"]["verified"]
     assert code == FAILED and 0 < v["repeated"] <= 140 - counts["acknowledged"], (v, err)
+    for generation in (1, 2):  # without readers, what lies there is counted
+        r, out = b.sound("txn", "--topic", f"g{generation}", "--create", 3, "--max", "--seconds", 0.3, "--warmup",
+                         0.1, "--batches", 3, "--connections", 1, "--consumers", 0, "--generation", generation, "--aborts", 20)
+        assert r["counts"]["requests"] > 0 and r["latency"]["ending"]["count"] > 0, r["counts"]
+        assert r["produce_version"] == 10 + generation and f"generation {generation}" in out, out
+    r, _ = b.sound("txn", "--topic", "g", "--create", 2, "--rate", 200, "--records", 2, "--seconds", 0.4, "--warmup",
+                   0.1, "--aborts", 30, "--generation", 2)
+    assert r["verified"]["checked"] == r["counts"]["acknowledged"] > 0, r
 
 
 def catch_up(b):
