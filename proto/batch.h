@@ -77,7 +77,8 @@ struct batch_header {
 
 static inline int64_t batch_last_offset(const struct batch_header *h)
 {
-    return h->base_offset + h->last_offset_delta;
+    /* of damaged ones too: below the base then */
+    return (int64_t)((uint64_t)h->base_offset + (uint64_t)(int64_t)h->last_offset_delta);
 }
 
 static inline bool batch_has(const struct batch_header *h, enum batch_attribute bit)

@@ -388,7 +388,7 @@ static int snapshot_read(struct log *l, int64_t offset, bool *good)
     int error = io_slurp(l->core->io, l->core->mem, path, SNAPSHOT_MAX, &data, &size);
     if (error != 0)
         return error;
-    *good = producers_decode(l, (const uint8_t *)data, size);
+    *good = producers_decode(l, offset, (const uint8_t *)data, size);
     mem_free(l->core->mem, data, size + 1);
     SOMETIMES_IF(!*good, "a snapshot of producers is damaged");
     if (!*good)

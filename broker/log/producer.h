@@ -52,7 +52,8 @@ void producers_free(struct log *l);
 /* Producer snapshots, Kafka's format, followed by the rest of the windows (which Kafka skips). */
 /* The state before the batch at offset `below`: what came since may yet be lost. */
 NODISCARD uint8_t *producers_encode(struct log *l, int64_t below, uint32_t *size);
-/* false: damaged, or of another version; the state is then empty. */
-NODISCARD bool producers_decode(struct log *l, const uint8_t *data, size_t size);
+/* Of the state before offset `below`. false: damaged, or of another version; the state is then
+ * empty. */
+NODISCARD bool producers_decode(struct log *l, int64_t below, const uint8_t *data, size_t size);
 
 #endif

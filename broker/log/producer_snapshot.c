@@ -159,7 +159,7 @@ uint8_t *producers_encode(struct log *l, int64_t below, uint32_t *size)
 
 /* ---- read ------------------------------------------------------------------------------------ */
 
-static bool snapshot_get_entry(struct log *l, const uint8_t **at)
+static bool snapshot_get_entry(struct log *l, int64_t below, const uint8_t **at)
 {
     int64_t id = (int64_t)get(at, 8);
     if (id < 0 || producer_find(l, id) != NULL)
@@ -175,11 +175,12 @@ static bool snapshot_get_entry(struct log *l, const uint8_t **at)
     p->last_timestamp = b.timestamp = (int64_t)get(at, 8);
     p->coordinator_epoch = (int32_t)get(at, 4);
     int64_t txn_start = (int64_t)get(at, 8);
+    bool written = b.last_offset < below && txn_start < below; /* when it was made */
     if (b.last_offset >= 0 && b.offset_delta >= 0)
         producer_window_add(p, &b);
     id_map_put(&l->producers->by_id, &p->id); /* producer_make made room */
-    if (txn_start < 0)
-        return true;
+    if (txn_start < 0 || !written)
+        return written;
     struct producer_txn *t = producer_txn_make(l, id, txn_start);
     if (t == NULL)
         return false;
@@ -217,7 +218,7 @@ static void snapshot_get_windows(struct log *l, const uint8_t *entries, uint32_t
     }
 }
 
-bool producers_decode(struct log *l, const uint8_t *data, size_t size)
+bool producers_decode(struct log *l, int64_t below, const uint8_t *data, size_t size)
 {
     const uint8_t *at = data;
     producers_free(l);
@@ -229,7 +230,7 @@ bool producers_decode(struct log *l, const uint8_t *data, size_t size)
         return false;
     const uint8_t *entries = at;
     for (uint32_t i = 0; i < count; i++) {
-        if (snapshot_get_entry(l, &at))
+        if (snapshot_get_entry(l, below, &at))
             continue;
         producers_free(l);
         return false;

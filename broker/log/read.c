@@ -249,6 +249,7 @@ struct cold_walk {
     uint32_t at;          /* how far the block was looked at */
     uint32_t want;        /* the batch at `at` has so many bytes, more than are here */
     int64_t next_offset;
+    int64_t before; /* last offset of the batch before; what is not above it is damaged */
     bool corrupt;
     bool full; /* it ended because something did not fit or may not be seen */
 };
@@ -262,7 +263,7 @@ static bool batch_sound(enum batch_peek peek, const uint8_t *batch, uint32_t siz
 static void cold_walk(const struct cold_read *k, uint32_t got, int64_t end, struct cold_walk *w)
 {
     const struct log_read *r = k->r;
-    *w = (struct cold_walk){.next_offset = r->offset};
+    *w = (struct cold_walk){.next_offset = r->offset, .before = NO_OFFSET};
     while (w->at < got && !w->full) {
         struct batch_header h;
         const uint8_t *batch = k->block->data + w->at;
@@ -272,10 +273,12 @@ static void cold_walk(const struct cold_read *k, uint32_t got, int64_t end, stru
             w->want = MAX(h.size, (uint32_t)BATCH_HEADER_SIZE);
             return;
         }
-        w->corrupt = peek == BATCH_MALFORMED;
+        int64_t last = peek == BATCH_OLD ? h.base_offset : batch_last_offset(&h);
+        /* No checksum covers the base offset: only the order shows that it was damaged. */
+        w->corrupt = peek == BATCH_MALFORMED || last <= w->before;
         if (w->corrupt)
             return;
-        int64_t last = peek == BATCH_OLD ? h.base_offset : batch_last_offset(&h);
+        w->before = last;
         if (last >= r->offset) {
             bool fits = (uint64_t)w->size + h.size <= r->max_bytes ||
                         (w->size == 0 && r->whole_first_batch);

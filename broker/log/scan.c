@@ -70,10 +70,13 @@ static uint32_t scan_left(const struct scan *s)
 static bool scan_good(const struct scan *s, const uint8_t *batch, enum batch_peek peek,
                       const struct batch_header *h)
 {
+    int64_t last = peek == BATCH_OLD ? h->base_offset : batch_last_offset(h);
+    /* No checksum covers the base offset. Above this it is none of this segment. */
+    if (last < s->next_offset || last - s->segment->base > INT32_MAX)
+        return false;
     if (peek == BATCH_OLD)
-        return h->base_offset >= s->next_offset &&
-               (s->how != SCAN_VERIFY || batch_old_crc_matches(batch, h->size));
-    return h->last_offset_delta >= 0 && batch_last_offset(h) >= s->next_offset &&
+        return s->how != SCAN_VERIFY || batch_old_crc_matches(batch, h->size);
+    return h->last_offset_delta >= 0 &&
            (s->how != SCAN_VERIFY || batch_crc_matches(batch, h->size));
 }
 

@@ -121,7 +121,8 @@ Test(log_producers, a_snapshot_says_windows_of_every_length_and_open_transaction
     int64_t unstable = producers_first_unstable(l);
     cr_assert_not_null(first);
     cr_assert_eq(unstable, 0);
-    cr_assert(producers_decode(l, first, size));
+    cr_assert(!producers_decode(l, offset - 1, first, size), "it tells of what came later");
+    cr_assert(producers_decode(l, offset, first, size));
     uint8_t *again = producers_encode(l, offset, &again_size);
     cr_assert_not_null(again);
     cr_assert_eq(again_size, size);
@@ -146,13 +147,13 @@ Test(log_producers, a_snapshot_that_finds_no_memory_leaves_nothing_behind)
     uint64_t budget = r.io.mem.budget_bytes, used = r.io.mem.used_bytes;
     for (uint64_t room = 0; room < 6000; room += 16) {
         r.io.mem.budget_bytes = used + room;
-        if (!producers_decode(l, snapshot, size))
+        if (!producers_decode(l, 1000, snapshot, size))
             cr_assert_eq(r.io.mem.used_bytes, used);
         producers_free(l);
         cr_assert_eq(r.io.mem.used_bytes, used);
     }
     r.io.mem.budget_bytes = budget;
-    cr_assert(producers_decode(l, snapshot, size));
+    cr_assert(producers_decode(l, 1000, snapshot, size));
     cr_assert_eq(count_known(l, 20), 20);
     mem_free(l->core->mem, snapshot, size);
     end(&r);

@@ -400,3 +400,65 @@ Test(log_recovery, follows_partitions_to_another_number_of_cores)
     log_rig_stop(&r);
     log_rig_end(&r);
 }
+
+/* The base offset of a batch is in no checksum. */
+Test(log_recovery, never_serves_half_a_batch_behind_one_whose_offset_fell)
+{
+    struct log_rig r;
+    struct log *logs[1];
+    uint8_t zeros[8] = {0};
+    log_rig_start(&r);
+    reopen(&r, logs, 1, NULL);
+    for (uint32_t i = 0; i < 40; i++)
+        cr_assert_eq(log_rig_put(&r, logs[0], BATCH_SPEC(.value_size = 300)), KE_NONE);
+    log_rig_stop(&r);
+    off_t size = size_of(&r, "t1-0/00000000000000000000.log");
+    int fd = open_file(&r, "t1-0/00000000000000000000.log");
+    cr_assert_eq(pwrite(fd, zeros, sizeof(zeros), size / 40 * 6), (ssize_t)sizeof(zeros));
+    close(fd);
+    r.config.clean_start = true; /* nothing is looked through */
+    reopen(&r, logs, 1, NULL);
+    static struct log_read read;
+    read = (struct log_read){.offset = 3, .max_bytes = 100000, .whole_first_batch = true};
+    log_rig_read(&r, logs[0], &read);
+    cr_assert_eq(read.error, KE_NONE);
+    cr_assert_eq(read.next_offset, 6); /* as far as it is sound */
+    cr_assert_eq(read.bytes, (uint32_t)(size / 40 * 3));
+    log_read_release(r.core, &read);
+    read = (struct log_read){.offset = 7, .max_bytes = 100000, .whole_first_batch = true};
+    log_rig_read(&r, logs[0], &read);
+    cr_assert_eq(read.error, KE_CORRUPT_MESSAGE); /* what is in front of it is not in order */
+    log_read_release(r.core, &read);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+Test(log_recovery, believes_no_offset_that_its_segment_cannot_hold)
+{
+    struct log_rig r;
+    struct log *logs[1];
+    static const uint8_t far[8] = {0x40},
+                         last[8] = {0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    log_rig_start(&r);
+    for (uint32_t how = 0; how < 2; how++) {
+        r.config.clean_start = how > 0;
+        reopen(&r, logs, 1, NULL);
+        if (how == 0) {
+            for (uint32_t i = 0; i < 10; i++)
+                cr_assert_eq(log_rig_put(&r, logs[0], BATCH_SPEC(.records = 2)), KE_NONE);
+            log_rig_stop(&r);
+        } else {
+            log_rig_kill(&r);
+        }
+        off_t size = size_of(&r, "t1-0/00000000000000000000.log");
+        int fd = open_file(&r, "t1-0/00000000000000000000.log");
+        cr_assert_eq(pwrite(fd, how == 0 ? far : last, 8, size / 10 * 9), 8);
+        close(fd);
+        r.config.clean_start = true; /* nothing is looked through */
+        reopen(&r, logs, 1, NULL);
+        cr_assert_eq(log_status(logs[0]), KE_KAFKA_STORAGE_ERROR);
+        cr_assert_eq(log_rig_put(&r, logs[0], BATCH_SPEC(.records = 1)), KE_KAFKA_STORAGE_ERROR);
+        log_rig_kill(&r);
+    }
+    log_rig_end(&r);
+}
