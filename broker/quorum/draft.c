@@ -423,6 +423,8 @@ int draft_feature_set(struct replay *r, struct wire_string name, int16_t level)
     const struct features_image *before = r->md->image.features;
     if (name.size <= 0 || level < 0)
         return replay_refuse(r, "a feature without a name or with a negative level");
+    if (has_zero(name))
+        return replay_refuse(r, "a name with a zero byte");
     uint32_t count = r->features != NULL ? r->features_count
                      : before != NULL    ? before->features_count
                                          : 0;

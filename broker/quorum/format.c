@@ -37,7 +37,7 @@
 
 #define META_FILE           "meta.properties"
 #define META_BYTES_MAX      65536u
-#define META_TEXT_MAX       512u
+#define META_TEXT_MAX       1024u /* each byte of the cluster.id may take 6 */
 #define FORMAT_ARENA_BYTES  (1u << 20)
 #define FORMAT_FEATURES_MAX 32u
 #define PATH_DEPTH_MAX      64u
@@ -120,12 +120,35 @@ int meta_properties_parse(struct meta_properties *meta, struct mem *mem, const c
     return result;
 }
 
+/* A value as it stands in a properties file, so that reading gives it back: what is not plain
+ * becomes \uXXXX. */
+static void value_print(const char *value, char to[6 * CLUSTER_ID_SIZE])
+{
+    for (const unsigned char *at = (const unsigned char *)value; *at != '\0';) {
+        if (*at > ' ' && *at < 0x7f && *at != '\\') {
+            *to++ = (char)*at++;
+            continue;
+        }
+        uint32_t more = *at < 0xc0 ? 0 : *at < 0xe0 ? 1 : *at < 0xf0 ? 2 : 3;
+        uint32_t code = more == 0 ? *at : *at & (0x3fu >> more);
+        for (at++; more > 0; more--)
+            code = code << 6 | (*at++ & 0x3fu);
+        if (code >= 0x10000) {
+            to += sprintf(to, "\\u%04x", (0xd800u + ((code - 0x10000) >> 10)) & 0xffffu);
+            code = 0xdc00 + (code & 0x3ff);
+        }
+        to += sprintf(to, "\\u%04x", code & 0xffffu);
+    }
+    *to = '\0';
+}
+
 size_t meta_properties_print(const struct meta_properties *meta, char *text, size_t room)
 {
     assert(meta->version == 1 && meta->cluster_id[0] != '\0');
-    char directory[UUID_TEXT_SIZE];
+    char directory[UUID_TEXT_SIZE], cluster[6 * CLUSTER_ID_SIZE];
+    value_print(meta->cluster_id, cluster);
     int n = snprintf(text, room, "node.id=%d\ndirectory.id=%s\nversion=1\ncluster.id=%s\n",
-                     meta->node_id, uuid_text(meta->directory_id, directory), meta->cluster_id);
+                     meta->node_id, uuid_text(meta->directory_id, directory), cluster);
     assert(n > 0 && (size_t)n < room);
     return (size_t)n;
 }

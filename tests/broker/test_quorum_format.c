@@ -89,6 +89,22 @@ Test(quorum_format, a_new_directory_beside_others_joins_their_cluster)
     quorum_end(&q);
 }
 
+Test(quorum_format, a_cluster_id_that_properties_escape_is_the_same_beside_others)
+{
+    struct quorum_rig q;
+    static const char own[] = "version=1\ncluster.id=a\\\\b \\u00e9\\ud83d\\ude00\nnode.id=1\n"
+                              "directory.id=4Sr2Vl2nRkGJrKlFCxSPXw\n";
+    quorum_begin(&q, "a,b", "");
+    cr_assert_eq(open_dirs(&q), 0, "%s", q.why);
+    write_file(&q, "a/meta.properties", own);
+    remove_file(&q, "b/meta.properties");
+    remove_file(&q, "b/bootstrap.checkpoint");
+    cr_assert_eq(open_dirs(&q), 0, "%s", q.why); /* b gets one of its own */
+    cr_assert_eq(open_dirs(&q), 0, "%s", q.why); /* and it is of the same cluster */
+    cr_assert_str_eq(q.identity.cluster_id, "a\\b \xc3\xa9\xf0\x9f\x98\x80");
+    quorum_end(&q);
+}
+
 Test(quorum_format, metadata_is_not_begun_anew_beside_data)
 {
     struct quorum_rig q;

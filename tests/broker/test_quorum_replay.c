@@ -92,16 +92,17 @@ Test(quorum_replay, what_a_record_is_about_has_to_be_there)
 Test(quorum_replay, records_that_are_newer_or_broken_are_refused)
 {
     static const struct {
-        uint8_t bytes[8];
+        uint8_t bytes[9];
         uint32_t size;
     } cases[] = {
-        {{0}, 0},                          /* nothing */
-        {{0, 2, 0}, 3},                    /* frame version 0 */
-        {{1, 99, 0, 0}, 4},                /* no such record */
-        {{1, 3, 9, 0}, 4},                 /* a partition of a later version */
-        {{1, 2, 0, 5, 'a'}, 5},            /* cut short */
-        {{1, 20, 0, 0xff, 0xff, 0xff}, 6}, /* a tag section without end */
-        {{1, 24, 0, 0}, 4},                /* the end of no transaction */
+        {{0}, 0},                            /* nothing */
+        {{0, 2, 0}, 3},                      /* frame version 0 */
+        {{1, 99, 0, 0}, 4},                  /* no such record */
+        {{1, 3, 9, 0}, 4},                   /* a partition of a later version */
+        {{1, 2, 0, 5, 'a'}, 5},              /* cut short */
+        {{1, 20, 0, 0xff, 0xff, 0xff}, 6},   /* a tag section without end */
+        {{1, 24, 0, 0}, 4},                  /* the end of no transaction */
+        {{1, 12, 0, 3, 'a', 0, 0, 1, 0}, 9}, /* a feature whose name has a zero byte */
     };
     struct pure p;
     pure_begin(&p);
