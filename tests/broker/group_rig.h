@@ -17,8 +17,10 @@
 #include "proto/gen/offset_fetch.h"
 #include "proto/gen/sync_group.h"
 
+#ifndef RIG_RECORDS_MAX
 #define RIG_RECORDS_MAX 65536
-#define RIG_TOPICS_MAX  64
+#endif
+#define RIG_TOPICS_MAX 64
 
 struct rig_record {
     uint8_t *key, *value; /* value NULL: a tombstone */

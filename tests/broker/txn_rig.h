@@ -9,7 +9,9 @@
 #include "proto/gen/init_producer_id.h"
 #include "proto/gen/list_transactions.h"
 
+#ifndef RIG_RECORDS_MAX
 #define RIG_RECORDS_MAX 8192
+#endif
 
 struct rig_record {
     uint8_t *key, *value; /* value NULL: a tombstone */

@@ -1,33 +1,24 @@
 /* Any bytes as a record set from a client, under any topic's rules. Eight bytes choose the rules,
  * the rest is the set; a bit of them has the checksum put right first, so that what lies behind it
  * is reached too. What is accepted must be as promised: checksum, counts, offset deltas and the
- * largest timestamp are right, and a second judgement accepts it and changes nothing.
- *
- * With -fsanitize=fuzzer this is a libFuzzer target. Without, main() is a smoke run: batches of
- * real clients, a few of their bytes changed from a fixed seed, as often as the argument says. */
-#include "proto/batch.h"
+ * largest timestamp are right, and a second judgement accepts it and changes nothing. Seeds:
+ * batches of real clients, of every codec. */
+#include "tests/fuzz/fuzz.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-#include "core/assert.h"
-#include "core/core.h"
 #include "core/crc32c.h"
+#include "proto/batch.h"
 #include "proto/record.h"
 #include "tests/proto/golden_batches.h"
 
 #define BUDGET       (64u << 20)
-#define INPUT_MAX    (1u << 16)
 #define UNPACKED_MAX (1u << 20)
 #define CHOICE_SIZE  8
 #define NOW_MS       1795269800000ll
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 struct bench {
     struct mem mem;
     struct compress first, second;
-    uint8_t set[INPUT_MAX], copy[INPUT_MAX], kept[2 * UNPACKED_MAX];
+    uint8_t set[FUZZ_INPUT_MAX], copy[FUZZ_INPUT_MAX], kept[2 * UNPACKED_MAX];
 };
 
 static struct bench *bench(void)
@@ -118,7 +109,7 @@ static void check_accepted(struct bench *b, const struct batch_rules *rules,
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bench *b = bench();
-    if (size < CHOICE_SIZE || size - CHOICE_SIZE > INPUT_MAX)
+    if (size < CHOICE_SIZE || size - CHOICE_SIZE > FUZZ_INPUT_MAX)
         return 0;
     struct batch_rules rules = rules_from(data);
     uint32_t set_size = (uint32_t)size - CHOICE_SIZE;
@@ -137,45 +128,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     return 0;
 }
 
-#ifndef FUZZER
-static uint64_t draw(uint64_t *state) /* xorshift64* */
+size_t fuzz_seed(uint32_t n, uint8_t *to)
 {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 2685821657736338717ull;
+    if (n >= 4 * CODECS_COUNT)
+        return 0;
+    const struct golden *g = &goldens[n / 2 % CODECS_COUNT][n % 2];
+    memset(to, n / (2 * CODECS_COUNT) == 0 ? 0xff : 0, CHOICE_SIZE);
+    to[0] = 0x71; /* strict, of a newer version, any time */
+    memcpy(to + CHOICE_SIZE, g->data, g->size);
+    memset(to + CHOICE_SIZE, 0, 8); /* as the client sent it */
+    return CHOICE_SIZE + g->size;
 }
-
-static void one_round(uint64_t *state)
-{
-    static uint8_t input[CHOICE_SIZE + 2 * 256];
-    uint64_t choice = draw(state);
-    memcpy(input, &choice, CHOICE_SIZE);
-    const struct golden *g = &goldens[draw(state) % CODECS_COUNT][draw(state) % 2];
-    uint8_t *set = input + CHOICE_SIZE;
-    uint32_t size = g->size;
-    memcpy(set, g->data, size);
-    memset(set, 0, 8); /* as the client sent it */
-    for (uint64_t changes = draw(state) % 4; changes > 0; changes--) {
-        uint32_t at = (uint32_t)(draw(state) % size);
-        set[at] = (uint8_t)draw(state);
-    }
-    if (draw(state) % 8 == 0)
-        size = (uint32_t)(draw(state) % size);
-    (void)LLVMFuzzerTestOneInput(input, CHOICE_SIZE + size);
-}
-
-int main(int argc, char **argv)
-{
-    assert(argc == 2);
-    uint64_t state = 20260901;
-    for (long rounds = strtol(argv[1], NULL, 10); rounds > 0; rounds--)
-        one_round(&state);
-    struct bench *b = bench();
-    compress_free(&b->first);
-    compress_free(&b->second);
-    assert(b->mem.used_bytes == 0);
-    mem_destroy(&b->mem);
-    return 0;
-}
-#endif

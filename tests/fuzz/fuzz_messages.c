@@ -1,18 +1,14 @@
 /* Any bytes into any decoder. Two bytes choose the message and its version, the rest is the input.
  * What is decoded must come back: encoded, decoded and encoded again it gives the same bytes, and
- * takes exactly the room that was measured.
- *
- * With -fsanitize=fuzzer this is a libFuzzer target. Without, main() is a smoke run: valid messages
- * from a fixed seed, a few of their bytes changed, as often as the argument says. */
-#include "filler.h"
+ * takes exactly the room that was measured. Decoding takes no more memory than the bytes warrant.
+ * Seeds: each message in each version, filled in. */
+#include "tests/fuzz/fuzz.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
-#define BUDGET    (64u << 20)
-#define INPUT_MAX (1u << 16)
+#include "tests/proto/filler.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#define BUDGET (64u << 20)
 
 struct bench {
     struct mem mem;
@@ -30,13 +26,20 @@ static struct bench *bench(void)
     return &b;
 }
 
+static uint32_t versions_count(void)
+{
+    static uint32_t total;
+    if (total > 0)
+        return total;
+    for (uint32_t i = 0; i < proto_entries_count; i++)
+        total += (uint32_t)(proto_entries[i].version_max - proto_entries[i].version_min + 1);
+    return total;
+}
+
 /* The n-th of all messages in all their versions, wrapping round. */
 static const struct proto_entry *choose(uint32_t n, int16_t *version)
 {
-    uint32_t total = 0;
-    for (uint32_t i = 0; i < proto_entries_count; i++)
-        total += (uint32_t)(proto_entries[i].version_max - proto_entries[i].version_min + 1);
-    n %= total;
+    n %= versions_count();
     for (uint32_t i = 0; i < proto_entries_count; i++) {
         const struct proto_entry *e = &proto_entries[i];
         uint32_t versions = (uint32_t)(e->version_max - e->version_min + 1);
@@ -46,7 +49,7 @@ static const struct proto_entry *choose(uint32_t n, int16_t *version)
         }
         n -= versions;
     }
-    abort(); /* total is their sum */
+    abort(); /* n is below their sum */
 }
 
 static uint8_t *encode(struct arena *arena, const struct proto_entry *e, const void *m,
@@ -100,49 +103,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     return 0;
 }
 
-#ifndef FUZZER
-/* One change to the bytes at `at`: a bit, a value that lengths trip over, or a cut. */
-static size_t spoil(struct filler *f, uint8_t *at, size_t size)
+size_t fuzz_seed(uint32_t n, uint8_t *to)
 {
-    static const uint8_t values[] = {0, 1, 2, 0x7f, 0x80, 0xff};
-    size_t where = filler_next(f) % size;
-    switch (filler_next(f) % 4) {
-    case 0:
-        at[where] ^= (uint8_t)(1u << filler_next(f) % 8);
-        return size;
-    case 1:
-        return where > 0 ? where : size;
-    default:
-        at[where] = values[filler_next(f) % sizeof(values)];
-        return size;
-    }
-}
-
-int main(int argc, char **argv)
-{
-    unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 10000;
-    static uint8_t input[INPUT_MAX];
     struct bench *b = bench();
-    struct filler f = {.state = 0x746f7263, .arena = &b->arena};
-    for (unsigned long i = 0; i < rounds; i++) {
-        int16_t version;
-        uint16_t n = (uint16_t)i;
-        const struct proto_entry *e = choose(n, &version);
-        void *m = arena_alloc(&b->arena, e->shape.size);
-        bool filled = m && filler_fill(&f, &e->shape, m, version);
-        assert(filled);
-        struct wire_writer w;
-        wire_store16(input, n);
-        wire_writer_init(&w, input + 2, sizeof(input) - 2);
-        e->encode(m, &w, version);
-        size_t size = wire_writer_ok(&w) ? w.position : sizeof(input) - 2;
-        arena_release(&b->arena);
-        for (uint64_t spoils = filler_next(&f) % 4; spoils > 0 && size > 0; spoils--)
-            size = spoil(&f, input + 2, size);
-        LLVMFuzzerTestOneInput(input, size + 2);
-    }
-    printf("%lu inputs\n", rounds);
-    mem_destroy(&b->mem);
-    return 0;
+    struct filler f = {.state = 0x746f7263 + n, .arena = &b->arena};
+    int16_t version;
+    if (n >= versions_count())
+        return 0;
+    const struct proto_entry *e = choose(n, &version);
+    void *m = arena_alloc(&b->arena, e->shape.size);
+    bool filled = m && filler_fill(&f, &e->shape, m, version);
+    assert(filled);
+    struct wire_writer w;
+    wire_store16(to, (uint16_t)n);
+    wire_writer_init(&w, to + 2, FUZZ_INPUT_MAX - 2);
+    e->encode(m, &w, version);
+    size_t size = 2 + (wire_writer_ok(&w) ? w.position : 100);
+    arena_release(&b->arena);
+    return size;
 }
-#endif

@@ -1,27 +1,18 @@
 /* Any bytes as metadata records: a log or snapshot that somebody else wrote. The input is a row of
  * values, each behind its size (16 bits). What is refused must leave nothing behind; what is
- * accepted must come to the same metadata again when it is read from its own snapshot.
- *
- * With -fsanitize=fuzzer this is a libFuzzer target. Without, main() is a smoke run: real records,
- * a few of their bytes changed from a fixed seed, as often as the argument says. */
-#include "broker/quorum/metadata.h"
-
-#include <stdlib.h>
-#include <string.h>
+ * accepted must come to the same metadata again when it is read from its own snapshot. Seeds:
+ * something of every kind that the controller writes. */
+#include "tests/fuzz/fuzz.h"
 
 #include "broker/quorum/leaf.h"
-#include "core/assert.h"
-#include "core/core.h"
+#include "broker/quorum/metadata.h"
 #include "proto/gen/record_broker.h"
 #include "proto/gen/record_cluster.h"
 #include "proto/gen/record_topic.h"
 
 #define BUDGET      (256u << 20)
 #define ARENA_BYTES (16u << 20)
-#define INPUT_MAX   (1u << 16)
 #define RECORDS_MAX 512u
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* All of them become one delta, or none does. */
 static bool replay_values(struct metadata *md, const struct record_value *values, uint32_t count)
@@ -89,11 +80,11 @@ static void round_trip(const struct metadata *md, struct mem *mem)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct mem mem;
+    static struct mem mem;
     struct metadata md;
     struct record_value values[RECORDS_MAX];
     uint32_t count = 0;
-    int error = mem_init(&mem, BUDGET);
+    int error = mem.budget_bytes == 0 ? mem_init(&mem, BUDGET) : 0;
     assert(error == 0);
     for (size_t at = 0; at + 2 <= size && count < RECORDS_MAX;) {
         size_t wanted = (size_t)data[at] << 8 | data[at + 1];
@@ -106,23 +97,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         round_trip(&md, &mem);
     metadata_destroy(&md);
     assert(mem.used_bytes == 0);
-    mem_destroy(&mem);
     return 0;
 }
 
-#ifndef FUZZER
-
-#define SEED 0x746f7263u
-
-static uint32_t random_next(uint32_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 17;
-    *state ^= *state << 5;
-    return *state;
-}
-
-/* Something of every kind that the controller writes. */
 static void real_records(struct record_list *l)
 {
     struct feature_level_record feature;
@@ -173,36 +150,71 @@ static void real_records(struct record_list *l)
     record_list_add(l, PRODUCER_IDS_RECORD_API_KEY, 0, &ids);
 }
 
-int main(int argc, char **argv)
+/* What undoes or changes what real_records made: one of them. */
+static void real_change(struct record_list *l, uint32_t n)
 {
-    static uint8_t whole[INPUT_MAX], changed[INPUT_MAX];
+    struct remove_topic_record gone;
+    struct partition_change_record change;
+    struct config_record config;
+    struct unregister_broker_record left;
+    struct broker_registration_change_record fenced;
+    struct uuid id = {{7}};
+    switch (n) {
+    case 0:
+        remove_topic_record_init(&gone);
+        gone.topic_id = id;
+        record_list_add(l, REMOVE_TOPIC_RECORD_API_KEY, 0, &gone);
+        return;
+    case 1:
+        partition_change_record_init(&change);
+        change.topic_id = id;
+        change.partition_id = 1;
+        change.leader = 1;
+        record_list_add(l, PARTITION_CHANGE_RECORD_API_KEY, 2, &change);
+        return;
+    case 2:
+        config_record_init(&config);
+        config.resource_type = RESOURCE_TOPIC;
+        config.resource_name = wire_string_of("topic");
+        config.name = wire_string_of("retention.ms");
+        config.value = wire_string_of(NULL);
+        record_list_add(l, CONFIG_RECORD_API_KEY, 0, &config);
+        return;
+    case 3:
+        unregister_broker_record_init(&left);
+        left.broker_id = 1;
+        record_list_add(l, UNREGISTER_BROKER_RECORD_API_KEY, 0, &left);
+        return;
+    default:
+        broker_registration_change_record_init(&fenced);
+        fenced.broker_id = 1;
+        fenced.fenced = 1;
+        record_list_add(l, BROKER_REGISTRATION_CHANGE_RECORD_API_KEY, 2, &fenced);
+    }
+}
+
+size_t fuzz_seed(uint32_t n, uint8_t *to)
+{
     struct mem mem;
     struct arena arena;
     struct record_list list;
     size_t size = 0;
-    uint32_t state = SEED;
+    if (n > 5)
+        return 0;
     int error = mem_init(&mem, BUDGET);
     assert(error == 0);
     arena_init(&arena, &mem, ARENA_BYTES);
     record_list_init(&list, &arena);
     real_records(&list);
+    if (n > 0)
+        real_change(&list, n - 1);
     for (uint32_t i = 0; i < list.count; i++) {
-        whole[size++] = (uint8_t)(list.items[i].size >> 8);
-        whole[size++] = (uint8_t)list.items[i].size;
-        memcpy(whole + size, list.items[i].data, list.items[i].size);
+        to[size++] = (uint8_t)(list.items[i].size >> 8);
+        to[size++] = (uint8_t)list.items[i].size;
+        memcpy(to + size, list.items[i].data, list.items[i].size);
         size += list.items[i].size;
     }
     arena_release(&arena);
     mem_destroy(&mem);
-    LLVMFuzzerTestOneInput(whole, size);
-    long runs = argc > 1 ? strtol(argv[1], NULL, 10) : 1000;
-    for (long i = 0; i < runs; i++) {
-        memcpy(changed, whole, size);
-        for (uint32_t k = 1 + random_next(&state) % 4; k > 0; k--)
-            changed[random_next(&state) % size] = (uint8_t)random_next(&state);
-        LLVMFuzzerTestOneInput(changed, size);
-    }
-    return 0;
+    return size;
 }
-
-#endif
