@@ -34,6 +34,7 @@ EVEN = [
     (r"(?<![\w-])[\w-]{22}(?=\s+/127)", "MEMBER"),           # of a group of the new protocol
 ]
 BATCHED = {"end offsets after load"}       # sums matter, the split over partitions is by chance
+SETTLE_S = 0.25  # Kafka applies an acknowledged change, and a member's leave, a moment later
 SORTED = {"log directories of a topic", "log directories of a broker", "verifiable producer"}
 
 
@@ -77,6 +78,8 @@ def run_all(tools, broker, folder):
         answers[call.name] = (shape(call, lines) if call.name not in BATCHED
                               else shape(call, even(a.out, broker, folder)),
                               time.monotonic() - begin)
+        if "--alter" in words or "--group" in words:
+            time.sleep(SETTLE_S)
         if not broker.alive():
             raise RuntimeError(f"{broker.kind} is gone after '{call.name}':\n{broker.log_tail()}")
     return answers
