@@ -187,7 +187,7 @@ def load():
 def groups():
     g, new = "kafka-consumer-groups", "--group new"
     yield Call("consume as a new consumer", "kafka-console-consumer",
-               "{b} --topic one --from-beginning --max-messages 10 --group new --timeout-ms 30000 "
+               "{b} --topic one --from-beginning --max-messages 6 --group new --timeout-ms 20000 "
                "--command-property group.protocol=consumer")
     yield Call("list groups of the new protocol", g, "{b} --list --type consumer")
     yield Call("list groups by state", g, "{b} --list --state Empty")
