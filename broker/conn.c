@@ -215,7 +215,6 @@ static void conns_close_stalled(struct conns *conns, uint64_t now)
         struct conn *c = container_of(l, struct conn, stalling);
         if (now - c->out_ns < patience)
             break;
-        SOMETIMES("a peer that takes nothing is closed");
         conns->closed_stalled += c->state.now == CONN_OPEN;
         conn_close(c);
     }
@@ -230,7 +229,6 @@ static void conns_close_stalled(struct conns *conns, uint64_t now)
                 break;
             if (c->state.now != CONN_OPEN || c->starving != (waiting == 1))
                 continue;
-            SOMETIMES("a frame that does not get complete is dropped");
             freed += c->frame_capacity;
             conns->closed_stalled++;
             conn_close(c);
@@ -403,8 +401,6 @@ static bool conn_grow_frame(struct conn *c, uint32_t more)
     uint64_t capacity = MAX((uint64_t)c->frame_capacity * 4, (uint64_t)FRAME_FIRST_BYTES);
     capacity = MIN(MAX(capacity, need), (uint64_t)c->frame_size);
     uint64_t others = conns->frames_bytes - c->frame_capacity;
-    SOMETIMES_IF(others > 0 && others + capacity > mem->budget_bytes / FRAMES_SHARE,
-                 "frames that are being assembled have all the memory they may have");
     if (others > 0 && others + capacity > mem->budget_bytes / FRAMES_SHARE)
         return false;
     uint8_t *grown = mem_realloc(mem, c->frame, c->frame_capacity, capacity);
@@ -449,7 +445,6 @@ static void conn_hunger(struct conn *c)
 /* No flow or no memory: wait until something ends. */
 static void conn_starve(struct conn *c, const uint8_t *data, uint32_t size)
 {
-    SOMETIMES("a connection gets no flow or no memory");
     conn_stash(c, data, size);
     if (c->state.now != CONN_OPEN)
         return;

@@ -23,7 +23,6 @@
 #include "broker/node.h"
 #include "broker/stat.h"
 #include "broker/step.h"
-#include "core/lab.h"
 
 #define METADATA_FOLDER "__cluster_metadata-0"
 
@@ -395,7 +394,6 @@ static void data_core_accepted(struct op *op)
         io_socket_close(c->io, op->result);
     if (at->accept.more || !at->open)
         return;
-    SOMETIMES("accepting rests");
     if (io_now_ns(c->io) >= at->quiet_until_ns) {
         at->quiet_until_ns = io_now_ns(c->io) + ACCEPT_QUIET_NS;
         trace_line(&c->trace, TRACE_NET, TRACE_WARN,

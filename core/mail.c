@@ -96,6 +96,8 @@ void mail_send(struct mail *m, struct core_id to, struct msg *msg)
     }
     m->dirty[to.index / 64] |= 1ull << (to.index % 64);
     struct ring *r = mail_ring(m, m->self.index, to.index);
+    if (DEFECT(22) && m->sent % 1024 == 0)
+        return;
     if (list_empty(&m->outbox[to.index]) && ring_push(r, msg))
         return;
     list_push_back(&m->outbox[to.index], &msg->link);

@@ -367,7 +367,6 @@ static void item_read(struct data_core *core, struct fetch_leg *leg, struct fetc
     if (room <= 0 && !first)
         return;
     item->read = pool_acquire(&core->reads);
-    SOMETIMES_IF(item->read == NULL, "as many partitions are being read as may be");
     if (item->read == NULL)
         return; /* nothing this time; the client asks again */
     item->read->item = item;
@@ -474,7 +473,6 @@ void fetch_watch_arrived(struct data_core *core, struct msg *msg)
     leg_free_reads(core, leg);
     for (struct fetch_item *item = leg->items; item != NULL; item = item->next) {
         struct log *l = log_find(core->logs, item->topic_id, item->partition);
-        SOMETIMES_IF(l == NULL, "a partition that is to be watched is gone");
         if (l == NULL)
             continue; /* the next read says so */
         item->watch.offset = item_readable_end(leg, item);
@@ -603,7 +601,6 @@ void fetch_leg_home(struct data_core *core, struct msg *msg)
     struct fetch_leg *leg = container_of(msg, struct fetch_leg, msg);
     assert(leg->fetch->flow->core == core && leg->away);
     leg->away = false;
-    SOMETIMES_IF(leg->scarce, "a fetch finds memory scarce");
     if (leg->scarce)
         conns_scarce(&core->conns);
     fetch_came_home(leg->fetch);

@@ -142,7 +142,8 @@ static bool session_update(struct fetch_sessions *s, struct fetch_session *sessi
                 p = session_insert(s, session, t->topic_id, t->topic, q->partition);
             if (p == NULL)
                 return false;
-            partition_ask(p, q);
+            if (!DEFECT(34) || p->max_bytes == 0)
+                partition_ask(p, q);
         }
     }
     for (int32_t i = 0; i < r->forgotten_topics_data_count; i++) {
@@ -174,7 +175,6 @@ enum kafka_error fetch_context_begin(struct fetch_sessions *s, struct fetch_cont
         return KE_NONE;
     }
     SOMETIMES_IF(session == NULL, "a fetch session is not known");
-    SOMETIMES_IF(session != NULL && session->busy, "a fetch session is in use");
     if (session == NULL || session->busy)
         return KE_FETCH_SESSION_ID_NOT_FOUND;
     SOMETIMES_IF(session->epoch != r->session_epoch, "the epoch of a fetch session is wrong");

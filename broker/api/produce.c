@@ -362,7 +362,6 @@ static bool leg_admit(struct data_core *core, struct produce_leg *leg)
             continue;
         part->append.done = part_done;
         if (l == NULL) { /* deleted since home looked */
-            SOMETIMES("a topic is deleted while a produce is on its way");
             part->append.error = KE_UNKNOWN_TOPIC_OR_PARTITION;
             part->append.base_offset = -1;
             continue;
@@ -586,7 +585,6 @@ static void txn_go_on(struct produce *p)
 
 static void txn_refuse_all(struct produce *p, enum kafka_error error)
 {
-    SOMETIMES("a produce is refused by the transaction");
     for (uint32_t i = 0; i < p->cores_count; i++) {
         const struct produce_leg *leg = &p->legs[i];
         for (struct produce_part *part = leg->used && leg->unverified > 0 ? leg->parts : NULL;

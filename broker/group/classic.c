@@ -197,7 +197,6 @@ static void join_replace_static(struct group_member *old, struct group_call *cal
     SOMETIMES_IF(join != NULL, "a static member is replaced while it joins");
     if (join != NULL) /* whoever waits under the old id is fenced at once */
         join_refuse(g->shard, join, call_string(join, old_id), KE_FENCED_INSTANCE_ID);
-    SOMETIMES_IF(sync != NULL, "a static member is replaced while it syncs");
     if (sync != NULL)
         call_refused(g->shard, sync, KE_FENCED_INSTANCE_ID);
     int32_t session_timeout_ms = old->session_timeout_ms;
@@ -463,7 +462,6 @@ void classic_sync(struct group_shard *s, struct group_call *call)
     }
     assert(group_is(g, GROUP_COMPLETING));
     struct group_call *before = member_end_sync(m);
-    SOMETIMES_IF(before != NULL, "a sync is asked again on another connection");
     if (before != NULL) /* asked again on another connection */
         call_refused(s, before, KE_UNKNOWN_MEMBER_ID);
     m->awaiting_sync = true;

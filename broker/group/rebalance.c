@@ -174,11 +174,8 @@ static void rebalance_leave_behind(struct group *g)
     LIST_EACH(l, &g->members)
     {
         struct group_member *m = container_of(l, struct group_member, link);
-        SOMETIMES_IF(!m->awaiting_join && m->instance_id.size >= 0,
-                     "a static member is away while its group calls together");
         if (m->awaiting_join || m->instance_id.size >= 0)
             continue;
-        SOMETIMES("members are left behind");
         member_remove(m);
     }
 }
@@ -192,7 +189,6 @@ static bool rebalance_elect(struct group *g)
     {
         struct group_member *m = container_of(l, struct group_member, link);
         if (m->awaiting_join) {
-            SOMETIMES("a leader is elected because the one before is away");
             g->leader = m;
             return true;
         }
@@ -253,7 +249,6 @@ void rebalance_complete(struct group *g)
     if (!rebalance_elect(g) && g->members_count > 0) {
         /* Only static members that are away: wait for them, or for the end of their sessions. */
         g->initial = false;
-        SOMETIMES("only members that are away are in a group");
         rebalance_arm(g, &g->join, group_rebalance_timeout(g));
         return;
     }
@@ -308,7 +303,6 @@ static void rebalance_sync_fired(struct timer *t)
     LIST_EACH(l, &g->members)
     {
         struct group_member *m = container_of(l, struct group_member, link);
-        SOMETIMES_IF(!m->pending_sync, "a member has synced, others have not");
         if (m->pending_sync)
             member_remove(m);
     }

@@ -138,7 +138,6 @@ static bool append_check_own(struct log_append *a, uint8_t *to, struct batch_ver
 static uint8_t *append_take(struct log *l, struct log_append *a, struct batch_verdict *v)
 {
     uint8_t *to = append_reserve(l, a->records_size);
-    SOMETIMES_IF(to == NULL, "an append is refused for want of memory");
     if (to == NULL) {
         (void)refused(a, KE_KAFKA_STORAGE_ERROR, "No memory for appends.");
         return NULL;
@@ -181,7 +180,7 @@ static void append_await(struct log *l, struct log_append *a)
     a->wait_offset = a->last_offset + 1;
     a->error = KE_NONE;
     list_init(&a->link);
-    if (a->wait_offset <= l->durable_end) { /* a duplicate of old */
+    if (a->wait_offset <= l->durable_end || DEFECT(26)) { /* a duplicate of old */
         SOMETIMES("a duplicate of old is acknowledged at once");
         list_push_back(&l->core->completed, &a->link);
     } else if (l->cached) {
@@ -282,8 +281,6 @@ bool log_append(struct log *l, struct log_append *a)
     if (batch == NULL)
         return false;
     v.header.base_offset = l->end_offset;
-    SOMETIMES_IF(v.header.size > (uint32_t)log_config(l)->segment_bytes,
-                 "a batch is larger than a segment");
     if (v.header.size > (uint32_t)log_config(l)->segment_bytes)
         return refused(a, KE_RECORD_LIST_TOO_LARGE, "The record set is larger than a segment.");
     struct producer_change change;
@@ -315,7 +312,7 @@ bool log_append(struct log *l, struct log_append *a)
     /* Whoever ends a transaction relies on its marker, also where records need not be on disk: one
      * that was lost would leave the transaction open for good. */
     l->want_sync |= l->cached && change.marker;
-    if (change.aborts && !l->cached)
+    if (change.aborts && !l->cached && !DEFECT(39))
         append_aborted(l, &change.aborted);
     producer_apply(l, &v.header, &change);
     append_await(l, a);

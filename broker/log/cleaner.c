@@ -333,7 +333,6 @@ static void cleaner_judge_error(struct cleaner *k)
     SOMETIMES_IF(k->error == -ECANCELED, "a compaction is stopped");
     if (k->error == 0 || l->state.now != LOG_OPEN || k->error == -ECANCELED)
         return;
-    SOMETIMES_IF(k->error == -ENOSPC, "a compaction finds no space");
     if (k->error == -ENOSPC || k->error == -EDQUOT) {
         dir_full(l->dir);
     } else if (k->error == -EILSEQ || k->error == -EFBIG) {
@@ -406,7 +405,6 @@ static int cleaner_read(struct cleaner *k)
     if (k->piece_want > left)
         return -EILSEQ;
     if (want > k->piece_room) {
-        SOMETIMES("a batch is larger than what the cleaner reads at once");
         uint8_t *grown = mem_realloc(k->core->mem, k->piece, k->piece_room, want);
         if (grown == NULL)
             return -ENOMEM;
@@ -574,7 +572,6 @@ static int group_begin(struct cleaner *k)
 /* The table is made: from the first segment on. */
 static int map_end(struct cleaner *k)
 {
-    SOMETIMES_IF(k->map_full, "a compaction ends where its table is full");
     if (!k->map_full)
         offset_map_reached(&k->map, k->range.end - 1);
     if (k->map.latest < k->from)

@@ -855,10 +855,8 @@ void flush_everything(struct log_core *c)
         struct log_dir *d = &c->dirs[i];
         if (d->wal.state.now != WAL_STALLED)
             continue;
-        SOMETIMES_IF(d->state.now != DIR_FULL, "an orderly stop waits for a stalled WAL");
         if (d->state.now != DIR_FULL)
             return;
-        SOMETIMES("an orderly stop finds no space");
         dir_fail(d, -ENOSPC, "stopping in order"); /* no waiting for room: the next start does */
     }
     flush_stop_end(c);

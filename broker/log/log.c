@@ -322,7 +322,6 @@ void log_delete(struct log *l)
 {
     struct log_core *c = l->core;
     assert(l->state.now != LOG_DELETED);
-    SOMETIMES_IF(l->cleaning, "a log that is being compacted is deleted");
     state_move(&l->state, &log_states, LOG_DELETED);
     log_unlist(l);
     SOMETIMES_IF(l->flush != NULL, "a log that is being flushed is deleted");
@@ -368,6 +367,8 @@ int64_t log_high_watermark(const struct log *l)
 
 int64_t log_last_stable_offset(const struct log *l)
 {
+    if (DEFECT(23) && producers_first_unstable(l) < l->high_watermark)
+        return MIN(producers_first_unstable(l) + 1, l->high_watermark);
     return MIN(MAX(producers_first_unstable(l), l->start_offset), l->high_watermark);
 }
 

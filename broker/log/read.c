@@ -297,7 +297,6 @@ static void cold_walk(const struct cold_read *k, uint32_t got, int64_t end, stru
 
 static void cold_trace_corrupt(const struct cold_read *k, uint32_t at, const char *what)
 {
-    SOMETIMES("a damaged batch is met by a reader");
     trace_line(k->log->core->trace, TRACE_LOG, TRACE_ERROR,
                "%s/%s: segment %" PRId64 " is damaged at byte %" PRIu32 ": %s", k->log->dir->path,
                k->log->folder, k->segment->base, k->position + at, what);
@@ -350,17 +349,14 @@ static bool cold_next(struct cold_read *k)
 {
     struct log *l = k->log;
     if (k->segment->removed) {
-        SOMETIMES("a reader goes on behind a segment that was compacted meanwhile");
         return cold_enter(k, segment_find(l, k->r->offset));
     }
-    SOMETIMES("a read goes on in the next segment");
     return cold_enter(k, segment_find(l, k->segment->base) + 1);
 }
 
 /* No segment has anything for it, because compaction left a gap: what is behind is in memory. */
 static void cold_past_segments(struct cold_read *k, int64_t end)
 {
-    SOMETIMES("a read goes on from segments into memory");
     read_memory(k->log, k->r, end);
     cold_answer(k, KE_NONE);
 }
@@ -422,7 +418,6 @@ static void cold_done(struct op *op)
 static bool read_disk(struct log *l, struct log_read *r)
 {
     r->scarce = read_over(l->core, 1);
-    SOMETIMES_IF(r->scarce, "readers hold too much that was read from disk");
     if (r->scarce)
         return true;
     struct cold_read *k = mem_zalloc(l->core->mem, sizeof(*k));

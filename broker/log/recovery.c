@@ -48,7 +48,6 @@ struct recovery {
  * WAL says so further on, and retention takes it again.) */
 static int recovery_begin_below(struct log *l, const struct wal_entry *e)
 {
-    SOMETIMES("a log is written anew from the WAL because a name was lost");
     int error = segments_remove_from(l, 0);
     if (error != 0)
         return error;
@@ -100,7 +99,6 @@ static int log_begin_at_start(struct log *l)
     trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
                "%s/%s ends at %" PRId64 ", below its log start %" PRId64 ": begun anew there",
                l->dir->path, l->folder, l->end_offset, l->start_offset);
-    SOMETIMES("a log begins anew at its log start");
     int error = segments_remove_from(l, 0);
     if (error != 0)
         return error;
@@ -125,7 +123,6 @@ static int log_recover_alone(struct log *l)
             return error;
     } else if (l->torn) {
         l->core->stats.rot++;
-        SOMETIMES("a segment ends inside a batch");
         log_fail(l, "its last segment ends inside a batch");
         return 0;
     } else {
@@ -191,7 +188,6 @@ static int recovery_settle_log(struct log *l)
 int recovery_open_late(struct log *l)
 {
     int error = log_recover_alone(l);
-    SOMETIMES("a log that was there before is opened late");
     if (error == 0 && l->state.now == LOG_OPEN)
         error = recovery_settle_log(l);
     return error;
@@ -230,7 +226,6 @@ static int recovery_dir(struct log_core *c, struct log_dir *d)
     replays_free(v.replays);
     c->stats.torn_tails += result.torn_tails;
     c->stats.rot += result.rot;
-    SOMETIMES_IF(result.rot > 0, "durable parts of a WAL are damaged");
     if (result.groups > 0 || result.torn_tails > 0 || result.rot > 0)
         trace_line(c->trace, TRACE_LOG, result.rot > 0 ? TRACE_ERROR : TRACE_INFO,
                    "%s: the WAL gave %" PRIu64 " entries in %" PRIu64 " groups%s%s", d->path,

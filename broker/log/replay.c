@@ -180,7 +180,6 @@ static int window_append(struct replays *rs, struct log *l, struct segment *s, u
 
 static int replay_rot(struct log *l, int64_t offset, const char *what)
 {
-    SOMETIMES("what was durable is missing at replay");
     trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR,
                "%s/%s: rot: %s at offset %" PRId64 "; nothing was changed", l->dir->path, l->folder,
                what, offset);
@@ -218,13 +217,10 @@ static int replay_begin(struct log *l, const struct wal_entry *e)
         struct segment *s = l->segments[r->segment];
         /* Its segment's file may have lost its name: then it follows a segment that is complete. */
         bool begins = (e->flags & WAL_FIRST_IN_SEGMENT) != 0 && s->base != e->base_offset;
-        SOMETIMES_IF(begins, "replay begins behind a segment whose successor lost its name");
         r->position = begins ? s->written : e->position;
         if (e->position > s->written || s->base > e->base_offset)
             return replay_rot(l, e->base_offset, "the segments do not reach the WAL");
         error = segment_measure(l, s, &r->position, &cursor, &r->next);
-        SOMETIMES_IF(error == -ESTALE && r->position != e->position,
-                     "replay begins without an index, which lies");
         if (error == -ESTALE && r->position != e->position) /* an index that lies: begin without */
             r->position = e->position, index_cursor_init(&cursor), r->next = e->base_offset,
             error = 0;
@@ -340,16 +336,12 @@ static int replay_walk(struct replays *rs, struct log *l, int64_t limit)
 /* Batches are missing between r->next and what the WAL has. */
 static int replay_gap(struct replays *rs, struct log *l, const struct wal_entry *e)
 {
-    SOMETIMES("there is a gap between segments and WAL");
     struct replay *r = l->replay;
     int error = replay_walk(rs, l, e->base_offset); /* what write.caching put there */
-    SOMETIMES_IF(error == 0 && r->next == e->base_offset,
-                 "a gap between segments and WAL is filled by what was cached");
     if (error != 0 || r->next == e->base_offset)
         return error;
     if ((e->flags & WAL_AFTER_CACHED) == 0)
         return replay_rot(l, r->next, "records are missing");
-    SOMETIMES("what write.caching acknowledged is lost");
     trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
                "%s/%s: offsets %" PRId64 " to %" PRId64
                " were acknowledged under write.caching and are lost",
@@ -423,7 +415,6 @@ static int replay_behind(struct replays *rs, struct log *l)
     int error = replay_walk(rs, l, INT64_MAX);
     while (error == 0 && !r->writing && r->position == l->segments[r->segment]->written &&
            r->segment + 1 < l->segments_count && l->segments[r->segment + 1]->base == r->next) {
-        SOMETIMES("segments behind the WAL stay");
         error = replay_next_segment(rs, l, r->next);
         if (error == 0)
             error = replay_walk(rs, l, INT64_MAX);
@@ -516,7 +507,6 @@ int replay_by_scan(struct log *l)
                        "%s/%s: cut at offset %" PRId64 ", byte %" PRIu32 " of segment %" PRId64
                        ": what was behind is damaged and was not promised",
                        l->dir->path, l->folder, end, s->written, s->base);
-            SOMETIMES("a scan cuts a log");
             error = segments_remove_from(l, i + 1);
         }
     }

@@ -187,7 +187,7 @@ static bool segment_expired(struct log *l, uint32_t index, uint64_t excess_bytes
         return false;
     SOMETIMES_IF(t->retention_bytes >= 0 && excess_bytes >= s->size && excess_bytes > 0,
                  "a segment goes because its log is too large");
-    if (t->retention_bytes >= 0 && excess_bytes >= s->size && excess_bytes > 0)
+    if (t->retention_bytes >= 0 && (excess_bytes >= s->size || DEFECT(25)) && excess_bytes > 0)
         return true;
     return t->retention_ms >= 0 &&
            io_wall_ms(l->core->io) - retention_largest_time(l, s) > t->retention_ms;
@@ -238,11 +238,10 @@ static bool log_tell_start(struct log *l, int64_t offset)
                               .last_offset = offset,
                               .slot = l->slot};
     assert(offset > l->start_offset);
-    SOMETIMES_IF(w->open == NULL && chunks_room(l->core) == 0,
-                 "the WAL has no room for a log start");
     if (wal_reserve(w, 0) == NULL)
         return false;
-    wal_commit(w, &entry);
+    if (!DEFECT(30))
+        wal_commit(w, &entry);
     wal_hold(w, l);
     log_move_start(l, offset);
     l->start_dirty = true;
@@ -362,7 +361,6 @@ void retention_tick(struct log_core *c)
 void delete_refuse(struct log_delete_records *d, enum kafka_error error)
 {
     assert(d->log != NULL);
-    SOMETIMES("a deletion of records that was accepted is refused");
     d->error = error;
     d->low_watermark = NO_OFFSET;
     list_push_back(&d->log->core->deletes_completed, &d->link);

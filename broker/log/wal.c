@@ -312,9 +312,7 @@ uint8_t *wal_reserve(struct wal *w, uint32_t size)
             if (k != NULL)
                 chunk_seal(k);
             uint32_t capacity = MAX(CHUNK_BYTES, wal_padded(header + need, WAL_BLOCK));
-            SOMETIMES_IF(capacity > CHUNK_BYTES, "an append takes a chunk of its own");
             k = w->chunk = chunk_take(wal_core(w), capacity, false);
-            SOMETIMES_IF(k == NULL, "an append finds no chunk");
         }
         if (k == NULL)
             return NULL;
@@ -447,7 +445,6 @@ static void wal_zeroed(struct op *op)
 {
     struct wal *w = container_of(op, struct wal, zero_rw.op);
     assert(w->zero_file < WAL_FILES_MAX);
-    SOMETIMES_IF(op->result < 0, "zeroing a WAL file fails");
     if (op->result < 0) { /* allocated space cannot be written: the device is bad */
         dir_fail(w->dir, op->result, "zeroing a WAL file");
         return;
@@ -533,8 +530,6 @@ static bool wal_may_write(struct wal *w, uint32_t length)
                  "as many writes of the WAL are in flight as may be");
     if (w->writes_count >= writes_max)
         return false;
-    SOMETIMES_IF(w->writes_count > 0 && w->flying_bytes + length > WAL_FLYING_BYTES,
-                 "as many bytes of the WAL are in flight as may be");
     if (w->writes_count > 0 && w->flying_bytes + length > WAL_FLYING_BYTES)
         return false;
     SOMETIMES_IF(w->writes_count > 0 && w->writes[w->writes_head].rw.offset == 0,
@@ -551,7 +546,6 @@ static bool wal_may_write(struct wal *w, uint32_t length)
             return false;
         }
     }
-    SOMETIMES_IF(w->position + length > wal_write_limit(w), "a group waits for a zero under way");
     return w->position + length <= wal_write_limit(w); /* if not: when that zero is written */
 }
 

@@ -274,10 +274,8 @@ static bool set_look_ahead(struct wal_set *w, int *error)
         if (!header_sound(w, &h) || h.first_in_flight <= w->sequence)
             continue;
         if (set_is_oldest(w) && h.sequence >= w->files[w->files_count - 1]->header.start_sequence) {
-            SOMETIMES("a WAL file was begun anew, and its header lost");
             return false;
         }
-        SOMETIMES("a later write is found behind damage in the WAL");
         w->position = at;
         w->sequence = h.sequence;
         w->crc = h.previous_crc;
@@ -309,7 +307,6 @@ static bool set_go_on(struct wal_set *w, int *error)
     if (!next || *error != 0)
         return false;
     const struct wal_file_header *h = &w->files[w->at_file + 1]->header;
-    SOMETIMES("a WAL goes on in the next file behind damage");
     /* A later file was begun, so this one had been written further. */
     w->result->rot += set_is_oldest(w) ? 0 : 1;
     w->sequence = h->start_sequence;

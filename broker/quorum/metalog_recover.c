@@ -318,7 +318,6 @@ static int snapshots_load(struct metalog *m, const struct metalog_reader *reader
         int result = snapshot_pass(m, &s, NULL);
         metalog_snapshot_path(m, s.id, ".checkpoint", path);
         if (result == -EBADMSG) {
-            SOMETIMES("a metadata snapshot is damaged");
             trace_line(m->options.trace, TRACE_QUORUM, TRACE_WARN, "%s is damaged and is not used",
                        path);
             continue;
@@ -430,7 +429,6 @@ static int segment_scan(struct metalog *m, const struct metalog_reader *reader, 
         if (result == 0 && !later) {
             result = segment_cut(m, &f, path);
         } else if (result == 0) {
-            SOMETIMES("metadata is damaged, and not by an unfinished write");
             snprintf(why, why_size,
                      "%s is damaged at byte %" PRIu64 ", and not by an unfinished write: "
                      "restore it from a copy",
@@ -477,7 +475,6 @@ static int segments_restart(struct metalog *m, const struct listing *l, struct s
     trace_line(m->options.trace, TRACE_QUORUM, TRACE_WARN,
                "the metadata log ends at %lld, its newest snapshot at %lld: starting from there",
                (long long)m->end_offset, (long long)id.offset);
-    SOMETIMES("the metadata log starts from its snapshot");
     m->segments_count = 0;
     m->epochs_count = 0;
     int result = metalog_add_segment(m, id.offset);

@@ -18,6 +18,7 @@
 
 #include "broker/quorum/levels.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/record_broker.h"
 #include "proto/gen/record_cluster.h"
 #include "proto/gen/record_quorum.h"
@@ -166,7 +167,8 @@ static void topic_write(const struct topic_image *t, int16_t level, struct recor
     record_list_add(to, TOPIC_RECORD_API_KEY, 0, &m);
     for (uint32_t i = 0; i < t->partitions_count; i++)
         snapshot_partition(&t->partitions[i], t->id, level, to);
-    config_write(&t->overrides, to);
+    if (!DEFECT(28))
+        config_write(&t->overrides, to);
 }
 
 void snapshot_records(const struct metadata *md, struct record_list *to)

@@ -504,7 +504,6 @@ static void shard_expire(struct timer *timer)
             continue;
         if (record_txn_gone(t) != KE_NONE)
             break;
-        SOMETIMES("a transactional id is forgotten");
         txn_remove(t);
         gone++;
     }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Is the simulator any good? Builds a laboratory (meson -Dlab=true), puts one defect after the other
 into the broker, and measures how long the simulator takes to find each. With --marks: runs seeds
-without a defect and says which rare paths (SOMETIMES in the source) no seed has been on.
+without a defect and says which rare paths (SOMETIMES in the source) hardly any seed has been on;
+one that none has been on is a failure.
 """
 import argparse
 import os
@@ -30,6 +31,15 @@ DEFECTS = {
     13: "producers are not learned from the WAL",
     14: "what was compacted is laid again from the WAL",
     15: "a compacted segment takes its place without syncs between",
+    22: "every 1024th letter between cores is lost",
+    23: "the last stable offset is one too high",
+    25: "retention by size removes one segment too many",
+    26: "an append is acknowledged before it is written",
+    28: "metadata snapshots leave out the settings of topics",
+    30: "that records were deleted is not written down",
+    33: "coordinators answer before their records are durable",
+    34: "a fetch session does not take new offsets",
+    39: "what was aborted is not written into the WAL",
 }
 LIES = "the device says that it has synced, and has not"
 SLICE = 5
@@ -62,8 +72,10 @@ def hunt(sim, words, limit):
 
 
 def bench(sim, args):
-    hunts = [(text, ["--defect", str(number)]) for number, text in DEFECTS.items()]
-    hunts.append((LIES, ["--lie"]))
+    hunts = [(text, ["--defect", str(number)]) for number, text in DEFECTS.items()
+             if not args.only or number in args.only]
+    if not args.only:
+        hunts.append((LIES, ["--lie"]))
     with ThreadPoolExecutor(args.jobs) as pool:
         results = list(pool.map(lambda h: hunt(sim, h[1], args.limit), hunts))
     for (text, words), (took, said) in zip(hunts, results):
@@ -72,7 +84,8 @@ def bench(sim, args):
     found = [took for took, _ in results if took is not None]
     missed = len(results) - len(found)
     print(f"      {len(found)} of {len(results)} defects found, median "
-          f"{statistics.median(found) if found else 0:.1f} s, {args.jobs} at a time")
+          f"{statistics.median(found) if found else 0:.1f} s, worst {max(found, default=0):.1f} s, "
+          f"{args.jobs} at a time")
     print(f"# passed={len(found)} failed={missed} skipped=0")
     return 1 if missed else 0
 
@@ -88,14 +101,15 @@ def marks(sim, count, jobs):
             print(f"{number:6d}  {name}")
     hit = sum(number > 0 for number in hits.values())
     print(f"      marks: {hit} of {len(hits)} met in {count} seeds")
-    print(f"# passed={hit} failed=0 skipped={len(hits) - hit}")
-    return 0
+    print(f"# passed={hit} failed={len(hits) - hit} skipped=0")
+    return 1 if hit < len(hits) else 0
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, default=TOP / "build-lab")
     parser.add_argument("--limit", type=float, default=300, help="seconds per defect")
+    parser.add_argument("--only", type=int, nargs="+", metavar="N", help="these defects")
     parser.add_argument("--marks", type=int, metavar="SEEDS", help="run so many without a defect")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()

@@ -13,14 +13,19 @@
  * What it is answered does not matter, only that it is answered in order or let go of. */
 #include "tests/sim/rude.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "proto/batch.h"
+#include "proto/gen/add_partitions_to_txn.h"
 #include "proto/gen/api.h"
+#include "proto/gen/delete_topics.h"
+#include "proto/gen/end_txn.h"
 #include "proto/gen/fetch.h"
 #include "proto/gen/heartbeat.h"
 #include "proto/gen/init_producer_id.h"
 #include "proto/gen/join_group.h"
+#include "proto/gen/leave_group.h"
 #include "proto/gen/metadata.h"
 #include "proto/gen/offset_commit.h"
 #include "proto/gen/produce.h"
@@ -36,7 +41,7 @@
 #define HALF_MAX     (5u << 20)
 #define LARGE        (1200u << 10) /* more than message.max.bytes */
 
-enum way { BYTES, HALF, MUTE, IDLE, SESSIONS, NONSENSE, GROUP, LATE, WAYS };
+enum way { BYTES, HALF, MUTE, IDLE, SESSIONS, NONSENSE, GROUP, TXN, LATE, WAYS };
 
 static void rude_acts(struct sim_event *e);
 
@@ -114,7 +119,9 @@ static void ask_fetch(struct rude *u, bool sessions)
         parts[i].last_fetched_epoch = (int32_t)chance_below(c, 4) - 1;
         parts[i].partition_max_bytes = 1 << 20;
     }
-    topic.topic = text_of(known ? u->run->topics[0].name : "there is none");
+    topic.topic = text_of(chance_one_in(c, 4) ? RUDE_TOPIC
+                          : known             ? u->run->topics[0].name
+                                              : "there is none");
     topic.topic_id = u->run->topics[0].id;
     topic.partitions = parts;
     topic.partitions_count = (int32_t)chance_below(c, 5);
@@ -203,6 +210,68 @@ static void ask_nonsense(struct rude *u)
         mem_free(&r->mem, bytes[i], room);
 }
 
+/* While others write to it and read it. */
+static void ask_delete(struct rude *u)
+{
+    struct delete_topics_request m;
+    struct wire_string name = text_of(RUDE_TOPIC);
+    delete_topics_request_init(&m);
+    m.topic_names = &name;
+    m.topic_names_count = 1;
+    m.timeout_ms = 1000;
+    LINK_ASK(&u->link, &m, delete_topics, API_DELETE_TOPICS, 5, 0, true);
+}
+
+static void ask_txn_id(struct rude *u, const char *name)
+{
+    struct init_producer_id_request m;
+    init_producer_id_request_init(&m);
+    m.transactional_id = text_of(name);
+    m.transaction_timeout_ms = 1000;
+    LINK_ASK(&u->link, &m, init_producer_id, API_INIT_PRODUCER_ID, 4, 1, true);
+}
+
+static void ask_txn_add(struct rude *u, const char *name)
+{
+    struct add_partitions_to_txn_request m;
+    struct add_partitions_to_txn_request_add_partitions_to_txn_topic topic;
+    int32_t partition = 0;
+    add_partitions_to_txn_request_init(&m);
+    add_partitions_to_txn_request_add_partitions_to_txn_topic_init(&topic);
+    topic.name = text_of(RUDE_TOPIC);
+    topic.partitions = &partition;
+    topic.partitions_count = 1;
+    m.v3_and_below_transactional_id = text_of(name);
+    m.v3_and_below_producer_id = u->txn_id;
+    m.v3_and_below_producer_epoch = u->txn_epoch;
+    m.v3_and_below_topics = &topic;
+    m.v3_and_below_topics_count = 1;
+    LINK_ASK(&u->link, &m, add_partitions_to_txn, API_ADD_PARTITIONS_TO_TXN, 3, 0, true);
+}
+
+static void rude_txn(struct rude *u)
+{
+    struct end_txn_request m;
+    char name[16];
+    (void)snprintf(name, sizeof(name), "rude-%d", u->number);
+    uint64_t way = chance_below(u->run->chance, 6);
+    int16_t version = chance_one_in(u->run->chance, 2) ? 3 : 5;
+    if (u->txn_id < 0 || way == 0) {
+        ask_txn_id(u, name);
+    } else if (way < 3) {
+        ask_txn_add(u, name);
+    } else {
+        end_txn_request_init(&m);
+        m.transactional_id = text_of(name);
+        m.producer_id = u->txn_id;
+        m.producer_epoch = u->txn_epoch;
+        m.committed = way == 5 && chance_one_in(u->run->chance, 2);
+        LINK_ASK(&u->link, &m, end_txn, API_END_TXN, version, 0, true);
+    }
+}
+
+/* A static one comes under the same name again and again, without an id; the others with the id
+ * they were given, or, at first, without. */
 static void ask_join(struct rude *u)
 {
     struct join_group_request m;
@@ -212,7 +281,10 @@ static void ask_join(struct rude *u)
     protocol.name = text_of("rude");
     protocol.metadata = (struct wire_bytes){(const uint8_t *)"", 0};
     m.group_id = text_of("rude-group");
-    m.member_id = text_of("");
+    bool fixed = chance_one_in(u->run->chance, 3);
+    m.member_id = text_of(fixed && chance_one_in(u->run->chance, 2) ? "" : u->member);
+    if (fixed)
+        m.group_instance_id = text_of("rude-static");
     m.protocol_type = text_of("rude");
     m.protocols = &protocol;
     m.protocols_count = 1;
@@ -245,29 +317,41 @@ static void ask_past(struct rude *u)
 {
     struct sync_group_request s;
     struct heartbeat_request h;
-    if (chance_one_in(u->run->chance, 2)) {
+    struct leave_group_request l;
+    struct leave_group_request_member_identity who;
+    uint64_t way = chance_below(u->run->chance, 5);
+    int32_t generation = u->generation - (chance_one_in(u->run->chance, 3) ? 1 : 0);
+    if (way < 2) {
         sync_group_request_init(&s);
         s.group_id = text_of("rude-group");
-        s.member_id = text_of("rude");
-        s.generation_id = 1;
-        LINK_ASK(&u->link, &s, sync_group, API_SYNC_GROUP, 5, 0, true);
-        return;
+        s.member_id = text_of(u->member);
+        s.generation_id = generation;
+        LINK_ASK(&u->link, &s, sync_group, API_SYNC_GROUP, 4, 0, true);
+    } else if (way < 4) {
+        heartbeat_request_init(&h);
+        h.group_id = text_of("rude-group");
+        h.member_id = text_of(u->member);
+        h.generation_id = generation;
+        LINK_ASK(&u->link, &h, heartbeat, API_HEARTBEAT, 4, 0, true);
+    } else {
+        leave_group_request_init(&l);
+        leave_group_request_member_identity_init(&who);
+        who.member_id = text_of(u->member);
+        l.group_id = text_of("rude-group");
+        l.members = &who;
+        l.members_count = 1;
+        LINK_ASK(&u->link, &l, leave_group, API_LEAVE_GROUP, 4, 0, true);
     }
-    heartbeat_request_init(&h);
-    h.group_id = text_of("rude-group");
-    h.member_id = text_of("rude");
-    h.generation_id = 1;
-    LINK_ASK(&u->link, &h, heartbeat, API_HEARTBEAT, 4, 0, true);
 }
 
 /* ---- acting ---------------------------------------------------------------------------------- */
 
 static void rude_group(struct rude *u)
 {
-    uint64_t way = chance_below(u->run->chance, 3);
-    if (way == 0)
+    uint64_t way = chance_below(u->run->chance, 8);
+    if (way < 4)
         ask_join(u);
-    else if (way == 1)
+    else if (way == 4)
         ask_commit(u);
     else
         ask_past(u);
@@ -293,13 +377,20 @@ static void rude_does(struct rude *u)
         ask_fetch(u, true);
         break;
     case NONSENSE:
-        if (u->id < 0)
+        if (chance_one_in(u->run->chance, 8))
+            ask_delete(u);
+        else if (chance_one_in(u->run->chance, 8))
+            ask_metadata(u);
+        else if (u->id < 0)
             ask_id(u);
         else
             ask_nonsense(u);
         break;
     case GROUP:
         rude_group(u);
+        break;
+    case TXN:
+        rude_txn(u);
         break;
     case IDLE:
     case WAYS:
@@ -341,8 +432,18 @@ static void rude_answered(struct link *l, const struct link_request *q, struct w
             u->session = m.session_id;
     } else if (q->api_key == API_INIT_PRODUCER_ID) {
         struct init_producer_id_response m;
-        if (init_producer_id_response_decode(&m, body, 4, &arena) == 0 && m.error_code == 0)
-            u->id = m.producer_id;
+        if (init_producer_id_response_decode(&m, body, 4, &arena) == 0 && m.error_code == 0) {
+            u->id = q->tag == 0 ? m.producer_id : u->id;
+            u->txn_id = q->tag == 1 ? m.producer_id : u->txn_id;
+            u->txn_epoch = q->tag == 1 ? m.producer_epoch : u->txn_epoch;
+        }
+    } else if (q->api_key == API_JOIN_GROUP) {
+        struct join_group_response m;
+        if (join_group_response_decode(&m, body, 7, &arena) == 0 && m.member_id.size > 0) {
+            (void)snprintf(u->member, sizeof(u->member), "%.*s", m.member_id.size,
+                           m.member_id.data);
+            u->generation = m.error_code == 0 ? m.generation_id : u->generation;
+        }
     }
     arena_release(&arena);
 }
@@ -375,7 +476,7 @@ static void rude_broken(struct link *l, const char *why)
 
 void rude_start(struct rude *u, struct run *r, uint32_t index)
 {
-    *u = (struct rude){.run = r, .id = -1, .number = (int32_t)index};
+    *u = (struct rude){.run = r, .id = -1, .txn_id = -1, .number = (int32_t)index};
     u->link = (struct link){.sim = r->sim,
                             .mem = &r->mem,
                             .to = r->machine,

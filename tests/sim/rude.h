@@ -20,6 +20,10 @@ struct rude {
     int64_t id;      /* a producer id, or -1 */
     int32_t session; /* a fetch session */
     int32_t number;
+    char member[128]; /* of the group that rude ones share; empty: none */
+    int32_t generation;
+    int64_t txn_id; /* what its transactional id was given, or -1 */
+    int16_t txn_epoch;
     uint64_t acts;
 };
 
