@@ -120,6 +120,8 @@ STEPS = [
     Step("crash/power-transactions", "the power is cut under transactions and groups",
          [PY, "tests/crash/transactions.py", "--power", "best", "--cycles", "6"], (), (*BROKER, SHIM),
          300),
+    Step("crash/images", "what the disk would hold after a power cut at any moment is recovered whole",
+         [PY, "tests/crash/images.py"], (), (*BROKER, LOAD, SHIM), 300),
     Step("crash/environment", "no space, dead and slow disks, no rights, no descriptors, no memory",
          [PY, "tests/crash/environment.py"], (), (*BROKER, SHIM), 300),
     Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",

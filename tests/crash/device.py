@@ -23,9 +23,9 @@ TOP = Path(__file__).resolve().parents[2]
 SHIM = TOP / "build/tests/crash/crash_shim"
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS = 0x00020000
-MS_RDONLY, MS_NOATIME, MS_REMOUNT, MS_REC, MS_PRIVATE = 1, 1024, 32, 16384, 1 << 18
-LOOP_CTL_GET_FREE, LOOP_CONFIGURE, LOOP_CLR_FD = 0x4C82, 0x4C0A, 0x4C01
-LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO, LO_FLAGS_READ_ONLY = 4, 16, 1
+MS_NOATIME, MS_REC, MS_PRIVATE = 1024, 16384, 1 << 18
+LOOP_CTL_GET_FREE, LOOP_CONFIGURE = 0x4C82, 0x4C0A
+LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO = 4, 16
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 MKFS = ("mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-O", "^resize_inode", "-J", "size=4",
         "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard")
@@ -41,6 +41,15 @@ def mount(what, where, kind=None, flags=0, options=None):
     def text(t):
         return None if t is None else os.fsencode(t)
     checked(libc.mount(text(what), text(where), text(kind), ctypes.c_ulong(flags), text(options)))
+
+
+def unmount(where):
+    late = time.monotonic() + UNMOUNT_S
+    while libc.umount2(os.fsencode(where), 0) != 0:
+        if ctypes.get_errno() != errno.EBUSY or time.monotonic() > late:
+            raise OSError(ctypes.get_errno(), f"{where} cannot be unmounted: "
+                          f"{os.strerror(ctypes.get_errno())}")
+        time.sleep(0.002)  # what a killed process had under way
 
 
 def own_mounts():
@@ -143,12 +152,7 @@ class Disk:
         self.mounted = True
 
     def unmount(self):
-        late = time.monotonic() + UNMOUNT_S
-        while libc.umount2(os.fsencode(self.where), 0) != 0:
-            if ctypes.get_errno() != errno.EBUSY or time.monotonic() > late:
-                raise OSError(ctypes.get_errno(), f"{self.where} cannot be unmounted: "
-                              f"{os.strerror(ctypes.get_errno())}")
-            time.sleep(0.002)  # what a killed process had under way
+        unmount(self.where)
         self.mounted = False
 
     def cut(self, seed):
@@ -169,8 +173,25 @@ class Disk:
             self.shim.ask("on")
         self.mount()
 
-    def remount(self, read_only):
-        mount(None, self.where, flags=MS_REMOUNT | MS_NOATIME | (MS_RDONLY if read_only else 0))
+    @contextmanager
+    def image(self, seed):
+        """A second file system: what a cut at this moment would leave, by the seed. It is mounted while
+        the first one goes on."""
+        where = self.where.parent / "image"
+        where.mkdir(exist_ok=True)
+        self.cuts += 1
+        file = self.where.parent / f"image-{self.cuts}"
+        self.shim.ask(f"image {seed % (1 << 63)} {file}")
+        device, fd = loop_over(file, direct=True)
+        file.unlink()
+        try:
+            mount(device, where, "ext4", MS_NOATIME)
+        finally:
+            os.close(fd)
+        try:
+            yield where
+        finally:
+            unmount(where)
 
     def end(self):
         if self.mounted:
@@ -233,7 +254,7 @@ def let_go(folder):
 
 
 @contextmanager
-def powered(choice, report, keep_in):
+def powered(choice, report, keep_in, megabytes=512):
     """A Disk of the kind chosen; None if no choice is made, or this machine can do none ("best" only:
     then the test goes on with kills alone, and says so). After a failure what it held is copied."""
     if not choice:
@@ -253,7 +274,7 @@ def powered(choice, report, keep_in):
         raise RuntimeError("; ".join(reasons))
     folder, disk = own_memory(), None
     try:
-        disk = Disk(choice, folder)
+        disk = Disk(choice, folder, megabytes)
         print(f"      power is cut by {choice}", flush=True)
         yield disk
         print(f"      {disk.cuts} power cuts by {choice}; sectors not flushed: {disk.sectors}")

@@ -7,6 +7,9 @@
  *   stdin    status   one line of counts
  *            drain    no new records; answers "drained" when everything is acknowledged
  *            check    reads all partitions from the beginning; answers "checked"
+ *            fork N   answers "forked"; a copy of this process, with the ledger as it is now, holds
+ *                     against it what a broker at port N has, answers "checked" and ends: it must
+ *                     have all that is acknowledged now, and may have more of what was sent
  *            quit
  *   stdout   "wrong KIND ..." as soon as something is, and the answers
  *
@@ -15,10 +18,12 @@
 #include "load.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -108,8 +113,28 @@ static void say_counts(struct crew *c, const char *word)
     fflush(stdout);
 }
 
+/* The copy lets go of what is the parent's, and checks. */
+static void command_fork(struct crew *c, uint16_t port)
+{
+    pid_t child = fork();
+    if (child != 0) {
+        printf("forked\n");
+        fflush(stdout);
+        return;
+    }
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    c->load.copy = true; /* the connections are the parent's */
+    c->load.port = port;
+    c->final = reader_make(&c->load, c->follower);
+    c->drain_ns = load_now_ns() + DRAIN_NS;
+}
+
 static void command(struct crew *c, const char *word)
 {
+    if (strncmp(word, "fork ", 5) == 0) {
+        command_fork(c, (uint16_t)strtoul(word + 5, NULL, 10));
+        return;
+    }
     if (strcmp(word, "status") == 0) {
         say_counts(c, "status");
     } else if (strcmp(word, "drain") == 0) {
@@ -162,6 +187,7 @@ static void look_for_ends(struct crew *c)
             load_wrong(l, WRONG_LOST, "the partitions cannot be read to their ends");
         c->drain_ns = 0;
         say_counts(c, "checked");
+        c->quit |= l->copy;
     }
     if (c->final != NULL || c->drain_ns == 0)
         return;
@@ -179,28 +205,31 @@ static void look_for_ends(struct crew *c)
 static void turn(struct crew *c)
 {
     struct load *l = &c->load;
-    struct pollfd fds[PRODUCERS_MAX + 2] = {{.fd = STDIN_FILENO, .events = POLLIN}};
+    uint32_t producers = l->copy ? 0 : l->producers_count;
+    struct pollfd fds[PRODUCERS_MAX + 2] = {{.fd = l->copy ? -1 : STDIN_FILENO, .events = POLLIN}};
     struct reader *reader = c->final != NULL ? c->final : c->follower;
     struct link *links[PRODUCERS_MAX + 1];
     earn(l);
     reader_turn(reader);
     links[0] = reader_link(reader);
-    for (uint32_t i = 0; i < l->producers_count; i++) {
+    for (uint32_t i = 0; i < producers; i++) {
         producer_turn(c->producers[i]);
         links[i + 1] = producer_link(c->producers[i]);
     }
-    for (uint32_t i = 0; i <= l->producers_count; i++) {
+    for (uint32_t i = 0; i <= producers; i++) {
         short events = links[i]->out_have > 0 ? POLLIN | POLLOUT : POLLIN;
         fds[i + 1] = (struct pollfd){.fd = links[i]->fd, .events = events};
     }
-    if (poll(fds, l->producers_count + 2, TURN_MS) < 0)
+    if (poll(fds, producers + 2, TURN_MS) < 0)
         return;
     if (fds[0].revents != 0)
         read_commands(c);
+    if (l->copy)
+        producers = 0; /* just forked off: what came for the parent is the parent's */
     short any = POLLIN | POLLHUP | POLLERR;
-    if (fds[1].revents & any)
+    if ((fds[1].revents & any) && reader == (c->final != NULL ? c->final : c->follower))
         reader_read(reader);
-    for (uint32_t i = 0; i < l->producers_count; i++) {
+    for (uint32_t i = 0; i < producers; i++) {
         if (fds[i + 2].revents & any)
             producer_read(c->producers[i]);
     }
@@ -248,6 +277,7 @@ int main(int count, char **words)
                         "[--rate BYTES] [--batch-max BYTES] [--seed N]\n");
         return 2;
     }
+    (void)signal(SIGCHLD, SIG_IGN); /* copies are nobody's to wait for */
     l->budget_ns = load_now_ns();
     c->follower = reader_make(l, NULL);
     for (uint32_t i = 0; i < l->producers_count; i++)

@@ -48,6 +48,7 @@ struct load {
     uint64_t budget_ns, random;
     int64_t budget;
     bool draining;
+    bool copy; /* forked off to check what is promised by now */
     uint32_t batch_max;
     struct stream streams[PRODUCERS_MAX][PARTITIONS_MAX];
     uint64_t batches_acked, records_acked, records_sent, bytes_sent;
@@ -130,7 +131,8 @@ bool producer_idle(const struct producer *p); /* nothing unanswered */
 
 struct reader;
 /* Without a follower it follows itself; with one it reads what is there from the beginning, is done
- * at the end, and holds what it finds against what the follower saw. */
+ * at the end of all that was sent (a copy: acknowledged), and holds it against what the follower
+ * saw. */
 struct reader *reader_make(struct load *l, struct reader *follower);
 struct link *reader_link(struct reader *r);
 void reader_turn(struct reader *r);

@@ -47,6 +47,21 @@ struct reader {
     struct follow parts[PARTITIONS_MAX];
 };
 
+/* Where what is acknowledged ends in a partition. */
+static int64_t promised_end(const struct load *l, uint32_t partition)
+{
+    int64_t end = 0;
+    for (uint32_t p = 0; p < l->producers_count; p++) {
+        const struct stream *s = &l->streams[p][partition];
+        for (uint32_t i = 0; i < s->count; i++) {
+            const struct entry *e = &s->entries[i];
+            if (e->offset >= 0)
+                end = MAX(end, e->offset + e->count);
+        }
+    }
+    return end;
+}
+
 struct reader *reader_make(struct load *l, struct reader *follower)
 {
     struct reader *r = load_grow(NULL, sizeof(*r));
@@ -58,6 +73,8 @@ struct reader *reader_make(struct load *l, struct reader *follower)
     for (uint32_t i = 0; r->final && i < l->partitions_count; i++) {
         for (uint32_t p = 0; p < l->producers_count; p++)
             r->parts[i].end += l->streams[p][i].next;
+        if (l->copy)
+            r->parts[i].end = promised_end(l, i);
     }
     return r;
 }

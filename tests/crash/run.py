@@ -66,6 +66,9 @@ class Load:
         """Send a command; returns the counts of its answer."""
         self.process.stdin.write(word.encode() + b"\n")
         self.process.stdin.flush()
+        return self.await_answer(answer, timeout_s)
+
+    def await_answer(self, answer, timeout_s):
         late = time.monotonic() + timeout_s
         while (left := late - time.monotonic()) > 0:
             for line in self.lines(left) or ():
@@ -74,7 +77,7 @@ class Load:
                     print(f"      {line}", flush=True)
                 elif line.startswith(answer):
                     return {k: int(v) for k, v in (w.split("=") for w in line.split()[1:])}
-        raise RuntimeError(f"crash_load did not answer {word} within {timeout_s} s")
+        raise RuntimeError(f"crash_load did not say {answer} within {timeout_s} s")
 
     def status(self):
         return self.ask("status", "status")

@@ -5,7 +5,7 @@
  *
  *   program ─▶ ext4 ─▶ block layer ─▶ loop (direct I/O) ─▶ FUSE ─▶ here: struct block
  *
- * What is relied on (seen with Linux 6.18, each checked by power.py before it is used):
+ * What is relied on (seen with Linux 6.18; device.py looks before it uses it):
  *  1. The loop device in direct-I/O mode hands every write down as a FUSE WRITE and completes it
  *     with its answer; nothing of it stays in a page cache, as the file is opened FOPEN_DIRECT_IO.
  *  2. A flush of the block device is an fsync of the file: FUSE FSYNC. The loop device has a write
@@ -26,7 +26,6 @@
  *   space BYTES                      so many bytes that were never written can still be; then
  *                                    ENOSPC; -1: no bound
  *   image SEED FILE                  writes what a cut would leave now into a file
- *   log FILE                         notes every write and flush in a file (shim.h); "-": no more
  * At the end of stdin it unmounts and ends. */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +42,6 @@
 #include <unistd.h>
 
 #include "block.h"
-#include "shim.h"
 
 #define WRITE_MAX (1u << 20)
 #define DISK_NODE 2u
@@ -67,7 +65,6 @@ struct shim {
     int64_t space;  /* -1: no bound */
     uint8_t *fresh; /* a bit per sector: written once */
     uint64_t reads, writes, flushes, failed;
-    FILE *log;
     char line[512];
     size_t line_size;
     uint8_t *in;
@@ -81,16 +78,6 @@ static uint64_t now_ns(void)
 }
 
 /* ---- the disk -------------------------------------------------------------------------------- */
-
-static void log_event(struct shim *s, enum shim_event kind, uint64_t offset, const void *data,
-                      uint32_t size)
-{
-    if (s->log == NULL)
-        return;
-    struct shim_record r = {.kind = kind, .size = size, .offset = offset, .at_ns = now_ns()};
-    if (fwrite(&r, sizeof(r), 1, s->log) != 1 || (size > 0 && fwrite(data, size, 1, s->log) != 1))
-        abort();
-}
 
 /* 0, or what this operation fails with. */
 static int fault_of(struct shim *s, enum kind kind, uint64_t offset, uint64_t size)
@@ -135,7 +122,6 @@ static int disk_write(struct shim *s, uint64_t offset, const void *data, uint32_
     if (error != 0)
         return error;
     block_put(&s->block, offset, data, size);
-    log_event(s, SHIM_WRITE, offset, data, size);
     return 0;
 }
 
@@ -146,7 +132,6 @@ static int disk_flush(struct shim *s)
     if (error != 0 || s->lies)
         return error;
     block_flush(&s->block);
-    log_event(s, SHIM_FLUSH, 0, NULL, 0);
     return 0;
 }
 
@@ -327,15 +312,6 @@ static bool command_image(struct shim *s, const char *rest)
     return true;
 }
 
-static bool command_log(struct shim *s, const char *rest)
-{
-    if (s->log != NULL)
-        (void)fclose(s->log);
-    s->log = strcmp(rest, "-") == 0 ? NULL : fopen(rest, "we");
-    printf("log %s\n", s->log != NULL || strcmp(rest, "-") == 0 ? rest : strerror(errno));
-    return true;
-}
-
 static bool command_number(struct shim *s, const char *word, const char *rest)
 {
     int64_t n = strtoll(rest, NULL, 10);
@@ -360,8 +336,6 @@ static bool command_answered(struct shim *s, const char *word, const char *rest,
         return command_cut(s, rest);
     if (strcmp(word, "image") == 0)
         return (*known = command_image(s, rest));
-    if (strcmp(word, "log") == 0)
-        return command_log(s, rest);
     if (strcmp(word, "count") == 0) {
         say_count(s);
         return true;

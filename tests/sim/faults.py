@@ -53,12 +53,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2, help="workloads (default: 2)")
+    parser.add_argument("--first", type=int, default=1, help="the first one's seed (default: 1)")
     parser.add_argument("--every", type=int, default=61, help="1: at each operation (default: 61)")
     parser.add_argument("--table", action="store_true", help="print all sites and outcomes")
     args = parser.parse_args()
     report, begin, work = Report(), time.monotonic(), []
     jobs = os.cpu_count() or 1
-    for seed in range(1, args.seeds + 1):
+    for seed in range(args.first, args.first + args.seeds):
         for kind in ("fail", "full"):
             work += [(seed, kind, 1 + job * args.every, 1 << 40, args.every * jobs)
                      for job in range(jobs)]
