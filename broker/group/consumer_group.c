@@ -600,6 +600,7 @@ void consumer_told_nothing(struct consumer_group_member_metadata_value *v)
     consumer_group_member_metadata_value_init(v);
     v->instance_id = v->rack_id = v->server_assignor = WIRE_NULL_STRING;
     v->subscribed_topic_regex = wire_string_of("");
+    v->classic_member_metadata = NULL;
 }
 
 bool consumer_told(const struct consumer *c, struct arena *arena,
@@ -615,6 +616,7 @@ bool consumer_told(const struct consumer *c, struct arena *arena,
     v->subscribed_topic_regex = c->pattern;
     v->rebalance_timeout_ms = c->rebalance_timeout_ms;
     v->server_assignor = c->assignor;
+    v->classic_member_metadata = NULL; /* that is not what is left out */
     const struct consumer_classic *classic = c->classic;
     if (classic == NULL)
         return true;
