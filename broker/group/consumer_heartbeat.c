@@ -147,7 +147,9 @@ void consumers_loaded(struct group *g)
 
 static bool refresh_is_due(const struct consumer_group *cg)
 {
-    return *cg->group->shard->wall_ms >= cg->refresh_ms || cg->epoch < cg->refresh_epoch;
+    int64_t now_ms = *cg->group->shard->wall_ms; /* may be set back, further than was ahead */
+    return now_ms >= cg->refresh_ms || cg->refresh_ms - now_ms > METADATA_REFRESH_MS ||
+           cg->epoch < cg->refresh_epoch;
 }
 
 enum kafka_error consumers_refresh(struct consumer_group *cg, bool bump)
@@ -349,7 +351,7 @@ static bool told_anew(struct beat *b, const struct consumer *c,
         v->subscribed_topic_regex = r->subscribed_topic_regex;
     v->client_id = b->call->client_id.size >= 0 ? b->call->client_id : wire_string_of("");
     v->client_host = b->call->client_host;
-    v->classic_member_metadata = NULL;
+    v->classic_member_metadata = NULL; /* if it spoke the classic protocol, it does not any more */
     if (r->subscribed_topic_names_count < 0)
         return true;
     v->subscribed_topic_names_count = r->subscribed_topic_names_count;

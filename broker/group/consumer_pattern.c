@@ -202,10 +202,11 @@ void consumers_maybe_resolve(struct consumer_group *cg, bool now)
             version = MIN(version, p->version);
         }
     }
-    if (!any || *s->wall_ms <= at_ms + REFRESH_MIN_MS)
+    bool back = *s->wall_ms < at_ms; /* the clock was: what it says of that time is nothing */
+    if (!any || (!back && *s->wall_ms <= at_ms + REFRESH_MIN_MS))
         return;
     due |= version < s->topics_version;
-    due |= *s->wall_ms > at_ms + s->config->group_consumer_regex_refresh_interval_ms;
+    due |= back || *s->wall_ms > at_ms + s->config->group_consumer_regex_refresh_interval_ms;
     if (due)
         timer_arm(s->wheel, &cg->resolve, *s->now_ns);
 }

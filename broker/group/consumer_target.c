@@ -178,7 +178,8 @@ static bool target_is_due(const struct consumer_group *cg)
         return false;
     int64_t interval_ms =
         s->world->setting(s->world->context, cg->group->id, GROUP_ASSIGNMENT_INTERVAL);
-    return cg->target_ms == 0 || interval_ms == 0 || *s->wall_ms >= cg->target_ms + interval_ms;
+    return cg->target_ms == 0 || interval_ms == 0 || *s->wall_ms >= cg->target_ms + interval_ms ||
+           *s->wall_ms < cg->target_ms; /* the clock was set back: it says nothing */
 }
 
 enum kafka_error consumers_target(struct consumer_group *cg)

@@ -287,6 +287,19 @@ Test(group_consumer, an_assignment_waits_for_its_interval)
     rig_end(&r);
 }
 
+Test(group_consumer, an_assignment_does_not_wait_for_a_clock_that_was_set_back)
+{
+    struct group_rig r;
+    rig_init(&r);
+    r.settings[GROUP_ASSIGNMENT_INTERVAL] = 1000;
+    rig_topic(&r, "t", 2);
+    int32_t epoch = join(&r, "g", "a", NULL, "t")->tell.beat.member_epoch;
+    (void)join(&r, "g", "b", NULL, "t");
+    r.wall_ms -= 3600000;
+    cr_assert_eq(told(beat(&r, "g", "a", epoch)), 1);
+    rig_end(&r);
+}
+
 /* ---- the metadata ---------------------------------------------------------------------------- */
 
 Test(group_consumer, topics_that_come_grow_and_go_are_assigned_anew)
@@ -336,6 +349,20 @@ Test(group_consumer, a_pattern_stands_for_the_topics_that_are_there)
                  KE_INVALID_REGULAR_EXPRESSION);
     cr_assert_eq(beat(&r, "g", "m", -1)->tell.beat.error_code, 0);
     same_after_loading(&r, "g");
+    rig_end(&r);
+}
+
+Test(group_consumer, a_pattern_does_not_wait_for_a_clock_that_was_set_back)
+{
+    struct group_rig r;
+    rig_init(&r);
+    rig_topic(&r, "orders-a", 1);
+    (void)join(&r, "g", "m", NULL, "~orders-.*");
+    int32_t epoch = join(&r, "g", "m", NULL, "~orders-.*")->tell.beat.member_epoch;
+    r.wall_ms -= 3600000;
+    rig_topic(&r, "orders-b", 1);
+    (void)beat(&r, "g", "m", epoch);
+    cr_assert_eq(told(beat(&r, "g", "m", epoch)), 2);
     rig_end(&r);
 }
 
