@@ -205,7 +205,7 @@ static void join_downgrades(struct joining *j)
     enum kafka_error error = rebalance ? KE_NONE : join_reconcile(j);
     join_group_response_init(&told);
     told.member_id = j->id;
-    told.generation_id = j->c->epoch;
+    told.generation_id = rebalance ? cg->epoch : j->c->epoch;
     told.protocol_type = wire_string_of("consumer");
     told.protocol_name = call_string(j->call, j->c->classic->protocols.list[0].name);
     if (error == KE_NONE)

@@ -5,7 +5,8 @@
 #include "core/core.h"
 #include "tests/broker/group_rig.h"
 
-static struct rig_call *beat(struct group_rig *r, const char *member, int32_t epoch)
+static struct rig_call *beat_as(struct group_rig *r, const char *member, int32_t epoch,
+                                const char *instance)
 {
     const struct wire_string topic = wire_string_of("t");
     struct rig_call *c = rig_make(r, GROUP_CONSUMER_HEARTBEAT, 1);
@@ -14,8 +15,8 @@ static struct rig_call *beat(struct group_rig *r, const char *member, int32_t ep
     q->group_id = wire_string_of("g");
     q->member_id = wire_string_of(member);
     q->member_epoch = epoch;
-    q->instance_id = q->rack_id = q->subscribed_topic_regex = q->server_assignor =
-        wire_string_of(NULL);
+    q->rack_id = q->subscribed_topic_regex = q->server_assignor = wire_string_of(NULL);
+    q->instance_id = wire_string_of(instance);
     q->rebalance_timeout_ms = epoch == 0 ? 30000 : -1;
     q->topic_partitions_count = epoch == 0 ? 0 : -1;
     q->subscribed_topic_names = arena_copy(&r->arena, &topic, sizeof(topic));
@@ -23,6 +24,11 @@ static struct rig_call *beat(struct group_rig *r, const char *member, int32_t ep
     rig_call(r, c);
     cr_assert(c->answered);
     return c;
+}
+
+static struct rig_call *beat(struct group_rig *r, const char *member, int32_t epoch)
+{
+    return beat_as(r, member, epoch, NULL);
 }
 
 static const struct consumer_group_describe_response_described_group *look(struct group_rig *r)
@@ -129,6 +135,22 @@ Test(group_convert, when_the_last_of_the_new_protocol_leaves_a_round_begins)
     struct rig_call *c = rig_join(&r, "g", id, NULL, 4, "range=@t");
     cr_assert_eq(c->tell.join.error_code, 0);
     cr_assert_eq(c->tell.join.generation_id, 3);
+    rig_end(&r);
+}
+
+Test(group_convert, who_replaces_the_last_of_the_new_protocol_is_told_the_generation)
+{
+    struct group_rig r;
+    begin(&r);
+    r.settings[GROUP_ASSIGNMENT_INTERVAL] = 1000;
+    (void)classic(&r);
+    cr_assert_eq(beat_as(&r, "m", 0, "i")->tell.beat.error_code, 0);
+    rig_topic(&r, "t", 3); /* a new epoch, whose target is not due yet */
+    struct rig_call *c = rig_join(&r, "g", "", "i", 5, "range=@t");
+    cr_assert_eq(c->tell.join.error_code, 0);
+    cr_assert_eq(c->tell.join.generation_id, 3);
+    cr_assert_str_eq(type(&r), "classic");
+    same_after_loading(&r);
     rig_end(&r);
 }
 
