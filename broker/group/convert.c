@@ -161,7 +161,8 @@ bool parts_by_name(struct group_shard *s, const struct consumer_protocol_assignm
     return true;
 }
 
-static bool moved_make(struct group *g, const struct group_member *m, struct moved *to)
+static bool moved_make(struct group *g, const struct group_member *m, int32_t generation,
+                       struct moved *to)
 {
     struct group_shard *s = g->shard;
     struct arena *arena = &s->update.arena;
@@ -185,9 +186,9 @@ static bool moved_make(struct group *g, const struct group_member *m, struct mov
     to->told.subscribed_topic_names =
         names_sorted(arena, sub.topics, &to->told.subscribed_topic_names_count);
     to->now = (struct consumer_now){
-        .epoch = g->generation, .previous_epoch = g->generation, .state = CONSUMER_STABLE};
+        .epoch = generation, .previous_epoch = generation, .state = CONSUMER_STABLE};
     return to->told.subscribed_topic_names != NULL && moved_protocols(arena, m, to) &&
-           parts_by_name(s, &has, g->generation, &to->now.assigned) && !arena->failed;
+           parts_by_name(s, &has, generation, &to->now.assigned) && !arena->failed;
 }
 
 /* Nothing of a classic group is left but its id and its offsets. */
@@ -239,12 +240,12 @@ enum kafka_error convert_up(struct group *g)
     struct group_shard *s = g->shard;
     struct moved *list = arena_array(&s->update.arena, g->members_count, sizeof(*list));
     uint32_t count = 0, before = s->update.records_count;
-    int32_t generation = g->generation;
+    int32_t generation = MAX(g->generation, 1); /* 0, before the first round: says who joins */
     assert(g->consumers == NULL);
     LIST_EACH(l, &g->members)
     {
         if (list == NULL ||
-            !moved_make(g, container_of(l, struct group_member, link), &list[count]))
+            !moved_make(g, container_of(l, struct group_member, link), generation, &list[count]))
             return KE_COORDINATOR_NOT_AVAILABLE;
         count++;
     }

@@ -154,6 +154,27 @@ Test(group_convert, who_replaces_the_last_of_the_new_protocol_is_told_the_genera
     rig_end(&r);
 }
 
+Test(group_convert, nobody_is_told_an_epoch_of_zero)
+{
+    struct group_rig r;
+    begin(&r);
+    r.config.group_initial_rebalance_delay_ms = 3000;
+    struct rig_call *held = rig_join(&r, "g", "", NULL, 3, "range=@t"); /* the first round */
+    cr_assert_not(held->answered);
+    struct rig_call *c = rig_make(&r, GROUP_CONSUMER_HEARTBEAT, 1);
+    c->ask.beat = beat(&r, "none", -1)->ask.beat;
+    c->ask.beat.member_id = wire_string_of("m");
+    c->ask.beat.member_epoch = 0;
+    c->ask.beat.rebalance_timeout_ms = 30000;
+    c->ask.beat.topic_partitions_count = 0;
+    c->ask.beat.subscribed_topic_regex = wire_string_of("t.*"); /* resolved later: no new epoch */
+    rig_call(&r, c);
+    cr_assert_eq(c->tell.beat.error_code, 0);
+    cr_assert_gt(c->tell.beat.member_epoch, 0);
+    cr_assert_eq(held->tell.join.error_code, KE_REBALANCE_IN_PROGRESS);
+    rig_end(&r);
+}
+
 Test(group_convert, who_does_not_rejoin_in_time_is_out)
 {
     struct group_rig r;
