@@ -125,9 +125,9 @@ static const char *picture(struct group_rig *r, const char *group)
                            g->group_epoch, g->assignment_epoch);
     for (int32_t i = 0; i < g->members_count; i++) {
         const struct consumer_group_describe_response_member *m = &g->members[i];
-        at += (size_t)snprintf(text + at, room - at, "\n%s %s %d type %d:",
-                               rig_text(r, m->member_id), rig_text(r, m->instance_id),
-                               m->member_epoch, m->member_type);
+        at +=
+            (size_t)snprintf(text + at, room - at, "\n%s %s %d type %d:", rig_text(r, m->member_id),
+                             rig_text(r, m->instance_id), m->member_epoch, m->member_type);
         const struct consumer_group_describe_response_assignment *both[] = {&m->assignment,
                                                                             &m->target_assignment};
         for (int k = 0; k < 2; k++) {

@@ -4,6 +4,7 @@
  *   owner        one client per partition and generation
  *   commit       not from a generation before one that was synced when it was sent
  *   offset       what is fetched is at least what was acknowledged or fetched before, and was sent
+ *   holder       of clients that are members for certain, one holds a partition at one time
  *
  * Owners begin where they find the partition and only go up, so offsets never go back. Clients are
  * counted, not member ids: one that comes back may have two ids, and hears of one only. */
@@ -21,7 +22,7 @@ void group_model_init(struct group_model *g, uint32_t number, uint32_t cells_cou
     for (uint32_t i = 0; i < GROUP_GENERATIONS; i++)
         g->generations[i].number = -1;
     for (uint32_t i = 0; i < cells_count; i++)
-        g->cells[i] = (struct group_cell){.known = -1, .sent = -1};
+        g->cells[i] = (struct group_cell){.known = -1, .sent = -1, .taker = NOBODY};
 }
 
 bool group_joined(struct group_model *g, int32_t floor, int32_t generation,
@@ -105,4 +106,53 @@ bool group_fetched(struct group_model *g, uint32_t cell, int64_t floor, int64_t 
     (void)snprintf(text, GROUP_TEXT_MAX, "%s: cell %u is at %lld; %lld was known, %lld was sent",
                    g->id, cell, (long long)offset, (long long)floor, (long long)at->sent);
     return false;
+}
+
+bool group_holds(struct group_model *g, uint32_t client, uint64_t cells, uint64_t now_ns,
+                 uint64_t until_ns, char text[GROUP_TEXT_MAX])
+{
+    struct group_holder *own = &g->holders[client];
+    assert(client < GROUP_CLIENTS && cells >> g->cells_count == 0);
+    own->until_ns = MAX(own->until_ns, until_ns);
+    bool certain = own->until_ns > now_ns;
+    for (uint32_t c = 0; c < g->cells_count; c++) {
+        bool had = (own->cells >> c & 1) != 0;
+        if ((cells >> c & 1) == 0)
+            continue;
+        if (!had || (certain && g->cells[c].taker != client))
+            own->stamps[c] = ++g->stamp;
+        for (uint32_t i = 0; certain && i < GROUP_CLIENTS; i++) {
+            const struct group_holder *other = &g->holders[i];
+            if (i == client || other->until_ns <= now_ns || (other->cells >> c & 1) == 0)
+                continue;
+            (void)snprintf(text, GROUP_TEXT_MAX, "%s: clients %u and %u both hold cell %u", g->id,
+                           i, client, c);
+            return false;
+        }
+        if (certain) {
+            g->cells[c].taker = client;
+            g->cells[c].taken = own->stamps[c];
+        }
+    }
+    own->cells = cells;
+    return true;
+}
+
+void group_gives_up(struct group_model *g, uint32_t client, uint64_t cells)
+{
+    assert(client < GROUP_CLIENTS);
+    g->holders[client].cells &= ~cells;
+}
+
+void group_doubts(struct group_model *g, uint32_t client)
+{
+    assert(client < GROUP_CLIENTS);
+    g->holders[client].until_ns = 0;
+}
+
+bool group_taken_since(const struct group_model *g, uint32_t client, uint32_t cell, uint64_t stamp)
+{
+    assert(client < GROUP_CLIENTS && cell < g->cells_count);
+    return g->cells[cell].taker != NOBODY && g->cells[cell].taker != client &&
+           g->cells[cell].taken > stamp;
 }

@@ -10,8 +10,9 @@
 
 #define GROUPS_MAX        3u
 #define GROUP_TEXT_MAX    256
-#define GROUP_CELLS       24u  /* partitions of all topics together */
+#define GROUP_CELLS       40u  /* partitions of all topics together */
 #define GROUP_GENERATIONS 256u /* the last ones are remembered */
+#define GROUP_CLIENTS     8u   /* of a group whose members are held to what they hold */
 #define NOBODY            UINT32_MAX
 
 struct group_generation {
@@ -22,14 +23,24 @@ struct group_generation {
 struct group_cell { /* of one partition */
     int64_t known;  /* a commit of it was acknowledged, or it was fetched; -1: none */
     int64_t sent;   /* the highest that was ever sent */
+    uint32_t taker; /* who was the last to have it for certain, and since when */
+    uint64_t taken;
+};
+
+struct group_holder { /* what a client has been told is its, and has not given up */
+    uint64_t cells;   /* bits */
+    uint64_t stamps[GROUP_CELLS];
+    uint64_t until_ns; /* till then it is a member for certain: no time-out can have come before */
 };
 
 struct group_model {
-    char id[16];
+    char id[24];
     uint32_t cells_count;
     int32_t synced; /* the highest generation with an assignment that was answered: it is durable */
     struct group_generation generations[GROUP_GENERATIONS];
     struct group_cell cells[GROUP_CELLS];
+    struct group_holder holders[GROUP_CLIENTS];
+    uint64_t stamp;
     uint64_t joins, syncs, commits, refused, fetches;
 };
 
@@ -51,5 +62,15 @@ bool group_committed(struct group_model *g, uint32_t cell, int64_t offset, int32
 int64_t group_floor(const struct group_model *g, uint32_t cell);
 bool group_fetched(struct group_model *g, uint32_t cell, int64_t floor, int64_t offset,
                    char text[GROUP_TEXT_MAX]);
+
+/* A client was told that all these cells are its, and is a member until then for certain. */
+bool group_holds(struct group_model *g, uint32_t client, uint64_t cells, uint64_t now_ns,
+                 uint64_t until_ns, char text[GROUP_TEXT_MAX]);
+/* It has given them up, before it says so. */
+void group_gives_up(struct group_model *g, uint32_t client, uint64_t cells);
+/* It is not certain any more that it is a member. */
+void group_doubts(struct group_model *g, uint32_t client);
+/* Since it had the cell (its stamp), somebody else has got it for certain. */
+bool group_taken_since(const struct group_model *g, uint32_t client, uint32_t cell, uint64_t stamp);
 
 #endif

@@ -37,6 +37,7 @@ struct knob {
 static const struct knob knobs[] = {
     RUN(tellers, 0),
     RUN(members, 0),
+    RUN(mixed.movers, 0),
     RUN(groups, 0),
     RUN(keeper_batches, 0),
     RUN(fetchers, 0),
@@ -61,6 +62,11 @@ static const struct knob knobs[] = {
     RUN(roll_ms, 0),
     RUN(index_interval, 4096),
     RUN(join_delay_ms, 0),
+    RUN(mixed.late, 0),
+    RUN(mixed.groups, 1),
+    RUN(mixed.policy, 0),
+    RUN(mixed.cooperative, 0),
+    RUN(mixed.interval_ms, 0),
     RUN(swarm.janitors, 0),
     RUN(swarm.rudes, 0),
     RUN(swarm.lingers, 0),
@@ -192,6 +198,7 @@ bool options_set(struct run_options *o, struct sim_style *style, const struct pl
     if (o->groups == 0 || o->members == 0)
         o->groups = o->members = 0;
     o->members = MAX(o->members, o->groups);
+    o->mixed.groups = MAX(o->mixed.groups, 1u);
     return true;
 }
 

@@ -4,6 +4,7 @@
 #define TESTS_SIM_OPTIONS_H
 
 #include "io/sim/sim.h"
+#include "tests/sim/mixed.h"
 #include "tests/sim/swarm.h"
 
 #include <stdio.h>
@@ -40,6 +41,7 @@ struct run_options {
     uint32_t keeper_segment_ms, keeper_retention_ms, keeper_codec;
     uint32_t clean_ms, roll_ms; /* the cleaner's rest; all topics' segment.ms, 0: the default */
     struct swarm swarm;
+    struct mixed_options mixed;
 };
 
 enum harm {

@@ -8,6 +8,7 @@
 #include "tests/sim/keeper.h"
 #include "tests/sim/ledger.h"
 #include "tests/sim/link.h"
+#include "tests/sim/mixed.h"
 #include "tests/sim/model.h"
 #include "tests/sim/options.h"
 #include "tests/sim/rude.h"
@@ -16,7 +17,9 @@
 #define PARCELS_MAX    5u
 #define PARCEL_BATCHES 6u
 #define KNOWN_IDS_MAX  4096u
-_Static_assert(TOPICS_MAX *PARTITIONS_MAX <= GROUP_CELLS, "a group reads them all");
+_Static_assert(TOPICS_MAX *PARTITIONS_MAX + LATE_TOPICS_MAX * LATE_PARTITIONS_MAX <= GROUP_CELLS,
+               "a group reads them all");
+_Static_assert(TOPICS_MAX + LATE_TOPICS_MAX <= MIXED_TOPICS_MAX, "and movers know them all");
 
 struct run;
 
@@ -142,6 +145,7 @@ struct run {
     struct keeper keeper;
     struct janitor janitors[JANITORS_MAX];
     struct rude rudes[RUDES_MAX];
+    struct mixed mixed;
     enum run_phase phase;
     uint64_t phase_deadline;
     struct sim_event harm, restart, relief, repair, hurry;

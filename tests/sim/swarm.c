@@ -53,8 +53,10 @@ void swarm_agree(struct run_options *o)
         w->retention_ms = w->producer_ms = w->txn_ms = 0;
     w->cached &= (o->harms & (HARM_CUT | HARM_ERROR | HARM_DEAD)) == 0;
     if (w->connections > 0) /* beside what the regular clients need */
-        w->connections +=
-            2 * o->producers + o->fetchers + o->members + 2 * o->tellers + w->janitors;
+        w->connections += 2 * o->producers + o->fetchers + o->members + 2 * o->tellers +
+                          w->janitors + (o->mixed.movers > 0 ? o->mixed.movers + 1 : 0);
+    if (o->mixed.movers > 0)
+        o->batches = MIN(o->batches, 20u);
     if (!w->lingers)
         return;
     o->harm_ns = MAX(o->harm_ns, LINGER_NS);

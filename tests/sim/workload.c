@@ -56,10 +56,11 @@ static void run_properties(const struct run *r, char *to, size_t size)
     static const char *const dirs[] = {"/data/logs-0", "/data/logs-0,/data/logs-1",
                                        "/data/logs-0,/data/logs-1,/data/logs-2"};
     const struct run_options *o = &r->options;
-    char roll[64] = "", more[1024] = "";
+    char roll[64] = "", more[1024] = "", mixed[512];
     if (o->roll_ms > 0)
         (void)snprintf(roll, sizeof(roll), "log.roll.ms=%u\n", o->roll_ms);
     swarm_properties(&o->swarm, more, sizeof(more));
+    mixed_properties(&o->mixed, mixed, sizeof(mixed));
     (void)snprintf(to, size,
                    "node.id=1\n"
                    "process.roles=broker,controller\n"
@@ -86,12 +87,12 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    "torc.log.level=%s\n"
                    "log.cleaner.backoff.ms=%u\n"
                    "log.cleaner.min.cleanable.ratio=0.1\n"
-                   "%s%s",
+                   "%s%s%s",
                    SIM_NODE_PORT, SIM_NODE_PORT, dirs[o->dirs - 1], o->offsets_partitions,
                    o->offsets_partitions, o->ledger_partitions, o->join_delay_ms, o->cores,
                    ((unsigned long long)o->swarm.memory_mib << 20) * (o->cores + 1), o->wal_files,
-                   o->cache_mib << 20, r->view->verbose ? "debug" : "warn", o->clean_ms, roll,
-                   more);
+                   o->cache_mib << 20, r->view->verbose ? "debug" : "warn", o->clean_ms, roll, more,
+                   mixed);
 }
 
 /* ---- phases ---------------------------------------------------------------------------------- */
@@ -112,6 +113,8 @@ static bool run_members_done(const struct run *r)
         if (!janitor_done(&r->janitors[i]))
             return false;
     }
+    if (!mixed_done(r))
+        return false;
     return r->options.tellers == 0 || auditor_done(&r->auditor);
 }
 
@@ -164,13 +167,16 @@ static void run_stuck(struct run *r)
         tellers += !teller_done(&r->tellers[i]);
     for (uint32_t i = 0; i < r->options.swarm.janitors; i++)
         janitors += !janitor_done(&r->janitors[i]);
-    run_fail(r,
-             "no end of phase %s: %u producers wait, %u fetchers are behind, %u members are not "
-             "stable, %u tellers and %u janitors wait, keeper %s, ledger %s, node %s, topics %s",
-             names[r->phase], open, behind, unstable, tellers, janitors,
-             r->options.keeper_batches == 0 || keeper_done(&r->keeper) ? "done" : "waits",
-             r->options.tellers == 0 || auditor_done(&r->auditor) ? "read" : "not read",
-             r->node.ready ? "ready" : "not ready", r->admin.created ? "made" : "not made");
+    run_fail(
+        r,
+        "no end of phase %s: %u producers wait, %u fetchers are behind, %u members are not "
+        "stable, %u tellers and %u janitors wait, keeper %s, ledger %s, mixed groups %s, node %s, "
+        "topics %s",
+        names[r->phase], open, behind, unstable, tellers, janitors,
+        r->options.keeper_batches == 0 || keeper_done(&r->keeper) ? "done" : "waits",
+        r->options.tellers == 0 || auditor_done(&r->auditor) ? "read" : "not read",
+        mixed_done(r) ? "stable" : "not stable", r->node.ready ? "ready" : "not ready",
+        r->admin.created ? "made" : "not made");
 }
 
 static void run_phases(struct run *r)
@@ -290,6 +296,9 @@ static void run_make(struct run *r)
     chance_init(&draw, plan->seed, 3000);
     draw.tape = r->view->tape;
     swarm_draw(&r->options.swarm, &draw);
+    chance_init(&draw, plan->seed, 2001);
+    draw.tape = r->view->tape;
+    mixed_draw(&r->options.mixed, &draw);
     if (!options_set(&r->options, sim_style(r->sim), plan))
         run_fail(r, "the plan has a knob that is not known");
     swarm_agree(&r->options);
@@ -347,6 +356,7 @@ static void run_free(struct run *r)
         janitor_stop(&r->janitors[i]);
     for (uint32_t i = 0; i < r->options.swarm.rudes; i++)
         rude_stop(&r->rudes[i]);
+    mixed_stop(r);
     for (uint32_t i = 0; i <= FETCHERS_MAX; i++) {
         if (r->fetchers[i].run != NULL)
             fetcher_stop(&r->fetchers[i]);
@@ -444,6 +454,7 @@ static void run_summary(const struct run *r)
     run_groups_print(r);
     run_ledger_print(r);
     run_keeper_print(r);
+    mixed_print(r);
     uint64_t acknowledged = 0, seen = 0;
     for (uint32_t t = 0; t < r->options.topics; t++) {
         for (uint32_t i = 0; i < r->topics[t].partitions_count; i++) {
@@ -494,6 +505,7 @@ static void run_start(struct run *r)
         janitor_start(&r->janitors[i], r, i);
     for (uint32_t i = 0; i < r->options.swarm.rudes; i++)
         rude_start(&r->rudes[i], r, i);
+    mixed_start(r);
     harm_start(r);
 }
 
