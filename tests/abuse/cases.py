@@ -23,11 +23,16 @@ from .watch import closed, connect, frame, read_frame, send_all, wait_for
 ALL = []
 
 
-def case(name):
-    def add(run):
-        ALL.append((name, run))
-        return run
-    return add
+def case_into(cases):
+    def case(name):
+        def add(run):
+            cases.append((name, run))
+            return run
+        return add
+    return case
+
+
+case = case_into(ALL)
 
 
 # ---- frames --------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
-from abuse import cases  # noqa: E402
+from abuse import cases, crowd  # noqa: E402
 from abuse.watch import MEMORY, Watch  # noqa: E402
 from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
 from harness.report import Report  # noqa: E402
@@ -37,6 +37,7 @@ def main():
         __doc__, only={"help": "cases whose names contain this"},
         cores={"type": int, "default": 4, "help": "torc.cores (default: 4)"},
         seed={"type": int, "default": 1, "help": "of mutations and garbage"},
+        full={"action": "store_true", "help": "crowds too: half a minute more"},
         no_memory={"action": "store_true", "help": "do not judge memory (sanitized builds)"},
     ).parse_args()
     report = Report()
@@ -48,7 +49,7 @@ def main():
         try:
             broker.start()
             watch = Watch(broker, memory_checked=not args.no_memory)
-            for name, case in cases.ALL:
+            for name, case in cases.ALL + crowd.ALL * args.full:
                 if not args.only or args.only in name:
                     report.case(name, run_case, watch, name, case, args)
                     if not broker.alive():
