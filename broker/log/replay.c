@@ -200,6 +200,24 @@ static int replay_begin_state(struct log *l, int64_t first)
     return error;
 }
 
+/* The WAL begins where this segment was complete: its records are durable, and the last entry of
+ * its time index, which is written when the next segment begins, perhaps not. */
+static int replay_seal_again(struct log *l, struct segment *s)
+{
+    struct index_cursor cursor;
+    uint32_t position = s->written;
+    int64_t end;
+    int error = segment_measure(l, s, &position, &cursor, &end);
+    if (error == -ESTALE || error == -EILSEQ)
+        return 0; /* an index that lies, or rot: who reads there will see it */
+    if (error != 0)
+        return error;
+    SOMETIMES_IF(cursor.max_timestamp > cursor.last_time, "a segment's last time was lost");
+    s->ahead = s->behind = cursor;
+    s->loaded = true;
+    return segment_seal(l, s);
+}
+
 static int replay_begin(struct log *l, const struct wal_entry *e)
 {
     struct replay *r = l->replay = mem_zalloc(l->core->mem, sizeof(*r));
@@ -220,6 +238,10 @@ static int replay_begin(struct log *l, const struct wal_entry *e)
         r->position = begins ? s->written : e->position;
         if (e->position > s->written || s->base > e->base_offset)
             return replay_rot(l, e->base_offset, "the segments do not reach the WAL");
+        if (r->segment > 0 && s->base == e->base_offset)
+            error = replay_seal_again(l, l->segments[r->segment - 1]);
+        if (error != 0)
+            return error;
         error = segment_measure(l, s, &r->position, &cursor, &r->next);
         if (error == -ESTALE && r->position != e->position) /* an index that lies: begin without */
             r->position = e->position, index_cursor_init(&cursor), r->next = e->base_offset,
