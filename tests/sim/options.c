@@ -40,6 +40,7 @@ static const struct knob knobs[] = {
     RUN(mixed.movers, 0),
     RUN(groups, 0),
     RUN(keeper_batches, 0),
+    RUN(errands, 0),
     RUN(fetchers, 0),
     RUN(producers, 0),
     {"harms", offsetof(struct run_options, harms), sizeof(uint32_t), OF_RUN, 0, true},
@@ -143,6 +144,7 @@ void options_draw(struct run_options *o, struct chance *c)
     o->keeper_codec = (uint32_t)chance_below(c, 4);
     o->clean_ms = (uint32_t)chance_between(c, 5, 400);
     o->roll_ms = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 100, 3000);
+    o->errands = chance_one_in(c, 2) ? 0 : (uint32_t)chance_between(c, 20, 400);
     if (o->groups > 0 || o->tellers > 0)
         o->batches = batches[0];
 }

@@ -39,6 +39,7 @@ struct run_options {
     uint32_t tellers, txns, ledger_partitions; /* txns: of each */
     uint32_t keeper_batches;                   /* 0: no compacted topic */
     uint32_t keeper_segment_ms, keeper_retention_ms, keeper_codec;
+    uint32_t errands;           /* of the clerk, 0: there is none */
     uint32_t clean_ms, roll_ms; /* the cleaner's rest; all topics' segment.ms, 0: the default */
     struct swarm swarm;
     struct mixed_options mixed;

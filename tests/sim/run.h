@@ -3,6 +3,7 @@
 #ifndef TESTS_SIM_RUN_H
 #define TESTS_SIM_RUN_H
 
+#include "tests/sim/clerk.h"
 #include "tests/sim/group.h"
 #include "tests/sim/janitor.h"
 #include "tests/sim/keeper.h"
@@ -146,6 +147,7 @@ struct run {
     struct janitor janitors[JANITORS_MAX];
     struct rude rudes[RUDES_MAX];
     struct mixed mixed;
+    struct clerk clerk;
     enum run_phase phase;
     uint64_t phase_deadline;
     struct sim_event harm, restart, relief, repair, hurry;

@@ -113,7 +113,7 @@ static bool run_members_done(const struct run *r)
         if (!janitor_done(&r->janitors[i]))
             return false;
     }
-    if (!mixed_done(r))
+    if (!mixed_done(r) || (r->options.errands > 0 && !clerk_done(&r->clerk)))
         return false;
     return r->options.tellers == 0 || auditor_done(&r->auditor);
 }
@@ -170,9 +170,10 @@ static void run_stuck(struct run *r)
     run_fail(
         r,
         "no end of phase %s: %u producers wait, %u fetchers are behind, %u members are not "
-        "stable, %u tellers and %u janitors wait, keeper %s, ledger %s, mixed groups %s, node %s, "
-        "topics %s",
+        "stable, %u tellers and %u janitors wait, clerk %s, keeper %s, ledger %s, mixed groups %s, "
+        "node %s, topics %s",
         names[r->phase], open, behind, unstable, tellers, janitors,
+        r->options.errands == 0 || clerk_done(&r->clerk) ? "done" : "waits",
         r->options.keeper_batches == 0 || keeper_done(&r->keeper) ? "done" : "waits",
         r->options.tellers == 0 || auditor_done(&r->auditor) ? "read" : "not read",
         mixed_done(r) ? "stable" : "not stable", r->node.ready ? "ready" : "not ready",
@@ -205,6 +206,8 @@ static void run_phases(struct run *r)
             keeper_again(&r->keeper);
         for (uint32_t i = 0; i < r->options.swarm.janitors; i++)
             janitor_again(&r->janitors[i]);
+        if (r->options.errands > 0)
+            clerk_again(&r->clerk);
         run_move(r, PHASE_FINAL, FINAL_NS);
         break;
     case PHASE_FINAL:
@@ -357,6 +360,8 @@ static void run_free(struct run *r)
     for (uint32_t i = 0; i < r->options.swarm.rudes; i++)
         rude_stop(&r->rudes[i]);
     mixed_stop(r);
+    if (r->clerk.run != NULL)
+        clerk_stop(&r->clerk);
     for (uint32_t i = 0; i <= FETCHERS_MAX; i++) {
         if (r->fetchers[i].run != NULL)
             fetcher_stop(&r->fetchers[i]);
@@ -446,6 +451,10 @@ static void run_keeper_print(const struct run *r)
         (void)fprintf(stderr,
                       "kept: %u walks, ends at %lld, %u versions compacted away, %u to go\n",
                       k->walk, (long long)k->known_end, k->gone, k->left);
+    if (r->options.errands > 0)
+        (void)fprintf(stderr, "clerk: %llu errands done, %llu excused, %u desks forsaken\n",
+                      (unsigned long long)r->clerk.done, (unsigned long long)r->clerk.excused,
+                      r->clerk.forsaken);
 }
 
 static void run_summary(const struct run *r)
@@ -506,6 +515,8 @@ static void run_start(struct run *r)
     for (uint32_t i = 0; i < r->options.swarm.rudes; i++)
         rude_start(&r->rudes[i], r, i);
     mixed_start(r);
+    if (r->options.errands > 0)
+        clerk_start(&r->clerk, r);
     harm_start(r);
 }
 
