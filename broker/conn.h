@@ -47,6 +47,7 @@ struct conn {
     struct io_recv recv;
     bool ended;        /* the peer will send no more; it may still listen */
     bool broken;       /* it takes no answers any more */
+    uint8_t unheard;   /* answers dropped since */
     uint8_t length[4]; /* the frame length being gathered */
     uint32_t length_have;
     uint8_t *frame; /* the frame being assembled; frame_have of frame_size bytes are there */

@@ -586,7 +586,7 @@ static bool offset_expired(const struct group *g, const struct group_topic *t,
     int64_t retention_ms = (int64_t)g->shard->config->offsets_retention_minutes * 60 * 1000;
     if (!expiry_base(g, o, &base_ms) || transaction_holds(g->shard, g->id, t->name, o->partition))
         return false;
-    return o->expire_ms != -1 ? now_ms >= o->expire_ms : now_ms - base_ms >= retention_ms;
+    return o->expire_ms != -1 ? now_ms >= o->expire_ms : base_ms <= now_ms - retention_ms;
 }
 
 bool offsets_expire(struct group *g)
