@@ -626,7 +626,7 @@ static void conn_drop_answers(struct conn *c)
         SOMETIMES("an answer is dropped");
         if (c->state.now == CONN_OPEN && ++c->unheard > CONN_FLOWS_MAX)
             conn_close(c); /* it poured requests and left: not worth more work */
-        conn_mark(c); /* room for others */
+        conn_mark(c);      /* room for others */
         conn_finish_flow(c, f);
     }
 }

@@ -703,6 +703,8 @@ static void group_refuse_log(struct wal_group *g, struct log *l, enum kafka_erro
 
 void wal_refuse_log(struct wal *w, struct log *l, enum kafka_error error)
 {
+    if (w->dir == NULL)
+        return; /* never opened: its directory failed before */
     SOMETIMES("what waits in the WAL for a log is refused");
     if (w->open != NULL)
         group_refuse_log(w->open, l, error);

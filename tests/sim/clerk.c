@@ -87,7 +87,7 @@ static bool clerk_excuses(const struct clerk *c, int16_t error)
     case KE_OFFSET_NOT_AVAILABLE:
         return true;
     case KE_INVALID_REPLICATION_FACTOR: /* the broker is fenced: it is starting */
-        return c->errand->key == API_CREATE_TOPICS;
+        return c->errand->key == API_CREATE_TOPICS || c->errand->key == API_CREATE_PARTITIONS;
     case KE_INVALID_REPLICA_ASSIGNMENT:
         return c->errand->key == API_CREATE_TOPICS || c->errand->key == API_CREATE_PARTITIONS;
     case KE_KAFKA_STORAGE_ERROR:
