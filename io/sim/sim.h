@@ -142,6 +142,9 @@ void sim_disk_capacity(struct sim_machine *m, uint64_t bytes);
 uint64_t sim_disk_used(const struct sim_machine *m);
 /* One bit of what the disk holds of a file turns, in cache and below. False: there is none. */
 bool sim_disk_rot(struct sim_machine *m, const char *path, uint64_t offset);
+/* The earliest time that a core of the machine goes by now. A core in the middle of a turn goes
+ * by the clock it sampled when the turn began, also for what another core hands it meanwhile. */
+uint64_t sim_clock_ns(const struct sim_machine *m);
 /* The core does not run before then. */
 void sim_core_stall(struct sim_machine *m, struct core_id id, uint64_t until_ns);
 /* A random connection of the machine is reset; false: it has none. */

@@ -606,6 +606,17 @@ uint64_t sim_disk_used(const struct sim_machine *m)
     return m->disk.bytes;
 }
 
+uint64_t sim_clock_ns(const struct sim_machine *m)
+{
+    uint64_t earliest = m->sim->now_ns;
+    for (uint32_t i = 0; i < m->cores_count; i++) {
+        const struct sim_core *c = &m->cores[i];
+        if (c->io != NULL && !c->sleeping)
+            earliest = MIN(earliest, c->io->now_ns);
+    }
+    return earliest;
+}
+
 void sim_core_stall(struct sim_machine *m, struct core_id id, uint64_t until_ns)
 {
     assert(id.index < m->cores_count);

@@ -76,6 +76,7 @@ struct mover {
     int32_t floor;     /* the highest epoch of sure members when the present join was sent */
     uint32_t floor_of; /* whose it is */
     uint64_t sent_ns;  /* of the present request */
+    uint64_t since_ns; /* what the node may take that for, at the earliest: its cores' clocks */
     struct mover_past past;
     /* as consumer */
     uint64_t told; /* cells that it should have */

@@ -13,8 +13,14 @@
  *
  * What it may count on. A request of it that was answered well was served after it was sent, so
  * until the shorter of its time-outs has passed since then nobody can have put it out: it holds
- * what it was told. That does not count while an older request of it, on a connection that broke,
- * may still arrive: till the node's next start. */
+ * what it was told. The time-outs begin at what the serving core takes for now, which is when its
+ * turn began. None of this counts
+ *
+ *   - while an older request of it, on a connection that broke, may still arrive: till the node's
+ *     next start
+ *   - for a classic heartbeat, until it has looked in this start of the node: while the group loads
+ *     heartbeats are answered well whoever sends them, as Kafka does; offsets are not
+ *   - for a cooperative classic member, from its join until its sync is answered: see mover_join */
 #include "tests/sim/mover_priv.h"
 
 #include <stdio.h>
@@ -75,7 +81,7 @@ void mover_owns(struct mover *m, uint64_t cells, bool clean)
     struct run *r = m->run;
     char text[GROUP_TEXT_MAX];
     uint32_t session_ms = m->consumer ? r->mixed.options.session_ms : m->session_ms;
-    uint64_t until = m->sent_ns + (uint64_t)MIN(session_ms, m->rebalance_ms) * NS_PER_MS;
+    uint64_t until = m->since_ns + (uint64_t)MIN(session_ms, m->rebalance_ms) * NS_PER_MS;
     for (uint32_t c = 0; c < m->group->cells_count; c++) {
         if ((cells & ~m->owned) >> c & 1)
             m->next[c] = -1;
@@ -318,6 +324,7 @@ static void mover_act(struct sim_event *e)
         return;
     }
     m->sent_ns = sim_now_ns(r->sim);
+    m->since_ns = sim_clock_ns(r->machine);
     switch (m->state) {
     case MOVER_FIND:
         mover_find(m);
@@ -437,7 +444,7 @@ static void mover_alive(struct mover *m, int16_t error)
     if (mover_error(m, "Heartbeat", error))
         return;
     m->full = false;
-    mover_owns(m, m->owned, true);
+    mover_owns(m, m->owned, m->looked_start == m->run->node.starts);
     mover_later(m, m->think_ns);
 }
 

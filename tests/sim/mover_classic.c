@@ -86,6 +86,14 @@ void mover_join(struct mover *m)
     q.protocols_count = 1;
     m->offered = mixed_cells(&m->run->mixed, m->topics);
     m->asking = true;
+    /* From here on the leader may decide that it loses something, which it hears of in the answer
+     * to its sync only. Within classic rounds nobody gets that before the next round; but if the
+     * group becomes a consumer group in between, then, as in Kafka, with what the leader has
+     * decided: what is with nobody is free at once. So what it keeps across a join is not held
+     * against others till the sync is answered, in a consumer group neither: it cannot tell which
+     * of the two kinds the group is. */
+    if (m->run->mixed.options.cooperative)
+        group_gives_up(m->group, m->index, m->owned);
     LINK_ASK(&m->link, &q, join_group, API_JOIN_GROUP, mover_versions(m)->join, 0, true);
 }
 
