@@ -365,7 +365,10 @@ int log_load(struct log *l, bool empty)
         error = cleaned_forget(l); /* it was cut since, by somebody who does not know the file */
     if (error != 0)
         return error;
-    if (l->dir->left_open) /* then it may tell of an earlier topic of this name; the WAL knows */
+    /* Where torc was not stopped well it may tell of an earlier topic of this name. The WAL knows,
+     * or, when it was closed, the log's own file; only the checkpoints could not be written. */
+    bool closed_only = l->dir->wal_found_count > 0 && !l->core->config.clean_start;
+    if (l->dir->left_open || closed_only)
         start = NO_OFFSET;
     l->start_dirty |= start > MAX(l->segments[0]->base, own);
     l->start_offset = MAX(l->segments[0]->base, MAX(start, own));

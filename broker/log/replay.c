@@ -12,7 +12,8 @@
  * the batches of thousands of logs in the order they came.
  *
  * Invariants
- *  1. Below F nothing is changed, ever. If it is not there the log is FAILED.
+ *  1. Below F nothing is changed, ever. If it is not there the log is FAILED, unless all of it is
+ *     below the log start: then the log begins at F.
  *  2. After replay_end the log holds exactly the WAL's batches from F on, in segments begun where
  *     the WAL says they began, and perhaps sound batches behind (a write.caching log's).
  *  3. Indexes cover the same.
@@ -218,6 +219,25 @@ static int replay_seal_again(struct log *l, struct segment *s)
     return segment_seal(l, s);
 }
 
+/* What lies below the WAL is not whole. If all of it is below the log start nobody is to have it:
+ * retention was taking it when the power went, which kept some of the names. What the log has is
+ * in the WAL from here on, and is written anew. */
+static int replay_lacks(struct log *l, const struct wal_entry *e, int64_t offset, const char *what)
+{
+    struct replay *r = l->replay;
+    if (e->base_offset > l->start_offset || l->cached || (e->flags & WAL_AFTER_CACHED) != 0)
+        return replay_rot(l, offset, what);
+    SOMETIMES("a log that lacks what was deleted is begun anew");
+    int error = segments_remove_from(l, 0);
+    if (error != 0)
+        return error;
+    if (segment_add(l, e->base_offset) == NULL)
+        return -ENOMEM;
+    l->writing = r->segment = r->position = 0;
+    l->end_offset = r->next = e->base_offset;
+    return 0;
+}
+
 static int replay_begin(struct log *l, const struct wal_entry *e)
 {
     struct replay *r = l->replay = mem_zalloc(l->core->mem, sizeof(*r));
@@ -230,27 +250,35 @@ static int replay_begin(struct log *l, const struct wal_entry *e)
     r->position = segment_active(l)->written;
     r->next = l->end_offset;
     struct index_cursor cursor = segment_active(l)->behind;
-    if (e->base_offset < l->end_offset) {
+    if (e->base_offset > l->end_offset && e->base_offset <= l->start_offset) {
+        error = replay_lacks(l, e, l->end_offset, "records are missing");
+        index_cursor_init(&cursor);
+    } else if (e->base_offset < l->end_offset) {
         r->segment = segment_find(l, e->base_offset);
         struct segment *s = l->segments[r->segment];
         /* Its segment's file may have lost its name: then it follows a segment that is complete. */
         bool begins = (e->flags & WAL_FIRST_IN_SEGMENT) != 0 && s->base != e->base_offset;
         r->position = begins ? s->written : e->position;
-        if (e->position > s->written || s->base > e->base_offset)
-            return replay_rot(l, e->base_offset, "the segments do not reach the WAL");
-        if (r->segment > 0 && s->base == e->base_offset)
+        bool reached = e->position <= s->written && s->base <= e->base_offset;
+        if (reached && r->segment > 0 && s->base == e->base_offset)
             error = replay_seal_again(l, l->segments[r->segment - 1]);
         if (error != 0)
             return error;
-        error = segment_measure(l, s, &r->position, &cursor, &r->next);
+        if (reached)
+            error = segment_measure(l, s, &r->position, &cursor, &r->next);
         if (error == -ESTALE && r->position != e->position) /* an index that lies: begin without */
             r->position = e->position, index_cursor_init(&cursor), r->next = e->base_offset,
             error = 0;
-        if (error == -EILSEQ || (error == 0 && r->next != e->base_offset))
-            return replay_rot(l, r->next, "records below the WAL are damaged");
-        if (error != 0)
-            return error;
+        bool whole = reached && error == 0 && r->next == e->base_offset;
+        if (!whole && (error == 0 || error == -EILSEQ)) {
+            error = reached
+                        ? replay_lacks(l, e, r->next, "records below the WAL are damaged")
+                        : replay_lacks(l, e, e->base_offset, "the segments do not reach the WAL");
+            index_cursor_init(&cursor);
+        }
     }
+    if (error != 0 || l->state.now != LOG_OPEN)
+        return error;
     index_writer_begin(&r->indexes, l, l->segments[r->segment], &cursor);
     l->changed = true;
     l->aborted_from = r->next;

@@ -250,7 +250,8 @@ static bool log_tell_start(struct log *l, int64_t offset)
 }
 
 /* Told first: else a recovery that meets the first segment's batches in the WAL, and not its file,
- * would take it for one whose name a power cut has lost. */
+ * would take it for one whose name a power cut has lost. And told durably, by the log's own file:
+ * the WAL's entry may still be in memory when the names go, and a power cut takes any of those. */
 static int log_remove_segments(struct log *l, uint32_t count)
 {
     SOMETIMES("segments are removed");
@@ -258,6 +259,12 @@ static int log_remove_segments(struct log *l, uint32_t count)
     int64_t start = l->segments[count]->base;
     if (start > l->start_offset && !log_tell_start(l, start))
         return 0; /* at the next check */
+    if (l->start_dirty)
+        error = log_start_write(l);
+    if (error == -ENOSPC || error == -EDQUOT) { /* what makes space does not wait for it */
+        dir_full(l->dir);
+        error = 0;
+    }
     for (uint32_t i = 0; i < count && error == 0; i++) {
         struct segment *s = l->segments[0];
         error = s->created ? retention_rename(l, s, true) : 0;

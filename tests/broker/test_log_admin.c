@@ -461,6 +461,63 @@ Test(log_admin, does_not_take_the_log_start_of_a_deleted_topic_of_the_same_name)
     log_rig_end(&r);
 }
 
+/* All was stopped in order, but the checkpoints could not be written: those of before are there. */
+Test(log_admin, does_not_take_that_log_start_after_a_stop_that_wrote_no_checkpoints)
+{
+    struct log_rig r;
+    log_rig_start(&r);
+    (void)start(&r, NULL);
+    char text[] = "t1 0 2\n";
+    struct log_checkpoint_part part = {.text = text, .size = sizeof(text) - 1, .count = 1};
+    cr_assert_eq(
+        log_checkpoint_write(r.io.io, &r.io.mem, r.dirs[0], LOG_CHECKPOINT_LOG_START, &part, 1), 0);
+    struct log *l = log_find(r.core, log_rig_id(1), 0);
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(0)), KE_NONE);
+    log_rig_stop(&r);
+    r.config.clean_start = false;
+    log_rig_open(&r);
+    l = open_named(&r, 1, "t1", 0);
+    log_rig_serve(&r);
+    cr_assert_eq(log_start_offset(l), 0);
+    cr_assert_eq(log_rig_check(&r, l, 0), 3, "all that was acknowledged is there");
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+/* Retention was taking the segments when the power went, and some of the names were kept. */
+Test(log_admin, needs_nothing_below_the_log_start_to_replay_what_is_above)
+{
+    struct log_rig r;
+    char path[300];
+    int64_t low;
+    log_rig_start(&r);
+    struct log *l = start(&r, NULL);
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(0)), KE_NONE);
+    cr_assert_eq(delete_records(&r, l, 3, &low), KE_NONE);
+    log_rig_stop(&r);
+    r.config.clean_start = true;
+    log_rig_open(&r);
+    l = open_named(&r, 1, "t1", 0);
+    log_rig_serve(&r);
+    cr_assert_eq(log_start_offset(l), 3);
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(0)), KE_NONE);
+    snprintf(path, sizeof(path), "%s/t1-0/00000000000000000000.log", r.dirs[0]);
+    log_rig_kill(&r);
+    cr_assert_eq(io_unlink(r.io.io, path), 0);
+    r.config.clean_start = false;
+    log_rig_open(&r);
+    l = open_named(&r, 1, "t1", 0);
+    log_rig_serve(&r);
+    cr_assert_eq(log_status(l), KE_NONE);
+    cr_assert_eq(log_start_offset(l), 3);
+    cr_assert_eq(log_rig_check(&r, l, 3), 6);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 /* An earlier topic's folder may be left in another directory; and the power may take the name of
  * the new one as long as all is in the WAL. */
 Test(log_admin, is_in_its_directory_though_an_earlier_topic_of_its_name_was_in_another)
