@@ -43,7 +43,7 @@ class Tools:
                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                     stderr=subprocess.DEVNULL, text=True)
 
-    def run(self, tool, *words, stdin="", limit_s=30):
+    def run(self, tool, *words, stdin="", limit_s=90):
         """Call a tool with words; a single string with blanks is split as a shell would."""
         if len(words) == 1:
             words = shlex.split(words[0])
