@@ -434,8 +434,9 @@ int io_start(struct io **out, const struct io_config *config, char *why, size_t 
     if (error == 0) {
         error = uring_buffers_start(io, config);
         if (error != 0)
-            snprintf(why, why_size, "receive buffers of %u x %u bytes: %s", io->buffers_count,
-                     io->buffer_size, strerror(-error));
+            snprintf(why, why_size, "receive buffers of %u x %u bytes: %s%s", io->buffers_count,
+                     io->buffer_size, strerror(-error),
+                     error == -ENOMEM ? "; raise the limit of memory (ulimit -v, cgroup)" : "");
     }
     if (error != 0) {
         mem_free(io->mem, io, sizeof(*io));

@@ -185,6 +185,8 @@ def full_disk(s):
             assert u.produce("ab"[i % 2], i % 2, 5000) == NONE
         assert u.commit("g", 1) == NONE
         fill(disk)
+        # What is sent before the broker has looked at its disk waits for space instead.
+        until("the broker sees it", lambda: "hardly any space" in b.log.read_text(errors="replace"), 10)
         refused = until("produce is refused", lambda: u.produce("a", 0, 20000) == STORAGE_ERROR, 10)
         error, message = u.create("new", 50)
         assert error == STORAGE_ERROR and "full" in message, (error, message)

@@ -86,6 +86,12 @@ static void admin_later(struct admin *a)
     sim_plan(a->run->sim, &a->pause, sim_now_ns(a->run->sim) + PAUSE_NS, admin_paused);
 }
 
+/* Disks as they are, or were in the start before: its last answers may still be under way. */
+static bool admin_excuses_disk(const struct run *r)
+{
+    return ((r->faulted | r->faulted_before) & 1) != 0 || r->full || r->full_before;
+}
+
 static void admin_created(struct admin *a, struct wire_reader *body, struct arena *arena)
 {
     struct create_topics_response m;
@@ -101,7 +107,7 @@ static void admin_created(struct admin *a, struct wire_reader *body, struct aren
         if (error != KE_REQUEST_TIMED_OUT && error != KE_NOT_CONTROLLER &&
             error != KE_BROKER_NOT_AVAILABLE && error != KE_COORDINATOR_NOT_AVAILABLE &&
             error != KE_INVALID_REPLICATION_FACTOR &&
-            !(error == KE_KAFKA_STORAGE_ERROR && ((a->run->faulted & 1) != 0 || a->run->full)))
+            !(error == KE_KAFKA_STORAGE_ERROR && admin_excuses_disk(a->run)))
             run_fail(a->run, "CreateTopics: error %d: %.*s", error,
                      (int)MAX(m.topics[i].error_message.size, 0), m.topics[i].error_message.data);
         admin_later(a);
