@@ -11,6 +11,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+size_t fuzz_noise(uint32_t n, uint32_t size, uint8_t *to)
+{
+    uint64_t state = 0x9e3779b97f4a7c15ull * (n + 1);
+    for (uint32_t i = 0; i < size; i++) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        to[i] = (uint8_t)(state >> 32);
+    }
+    return size;
+}
+
 #ifdef FUZZER
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 

@@ -21,6 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* The n-th input to begin with, at most FUZZ_INPUT_MAX bytes in `to`: its size; 0: there is none,
  * nor any after it. */
 size_t fuzz_seed(uint32_t n, uint8_t *to);
+/* For a seed of events drawn by chance: size bytes, the same for the same n; returns size. */
+size_t fuzz_noise(uint32_t n, uint32_t size, uint8_t *to);
 
 /* An input that is a row of choices. What is read behind its end is zero. */
 struct fuzz_reader {

@@ -466,15 +466,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 size_t fuzz_seed(uint32_t n, uint8_t *to)
 {
-    uint64_t state = 0x9e3779b97f4a7c15ull * (n + 1);
-    uint32_t size = 40 + 20 * n;
-    if (n >= 40)
-        return 0;
-    for (uint32_t i = 0; i < size; i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        to[i] = (uint8_t)(state >> 32);
-    }
-    return size;
+    return n < 40 ? fuzz_noise(n, 40 + 20 * n, to) : 0;
 }

@@ -13,7 +13,7 @@
  *
  * What it may count on. A request of it that was answered well was served after it was sent, so
  * until the shorter of its time-outs has passed since then nobody can have put it out: it holds
- * what it was told. The time-outs begin at what the serving core takes for now, which is when its
+ * what it was told. The time-outs begin at the time of the serving core's clock, which is when its
  * turn began. None of this counts
  *
  *   - while an older request of it, on a connection that broke, may still arrive: till the node's
