@@ -281,7 +281,9 @@ def run_step(step, board):
     note += f", {skipped} skipped" * bool(skipped) + f"  ({time.monotonic() - begin:.1f} s)"
     lines = [line for line in text.splitlines() if line.startswith("skip  ")]
     if failed:
-        wrong = [line for line in text.splitlines() if line.startswith("FAIL")][:20]
+        # each failure with the lines below it that say more
+        wrong = re.findall(r"^FAIL.*(?:\n[ \t].*){0,6}", text, re.M)[:20]
+        wrong = [line for failure in wrong for line in failure.splitlines()]
         wrong += [late] if late else []
         lines += wrong or [t for t in text.splitlines()[-15:] if t]
     board.end(step, (passed, failed, skipped), note, lines)
