@@ -38,6 +38,7 @@ enum bench_kind {
     BENCH_CATCH_UP,
     BENCH_CONNECTIONS,
     BENCH_TXN,
+    BENCH_GROUPS,
     BENCH_KINDS
 };
 
@@ -57,11 +58,12 @@ struct bench_options {
     int16_t acks;
     enum codec codec;
     bool idempotent, soft;
-    int32_t pid;         /* of the broker, if it runs here; 0 */
-    uint64_t seed;       /* of values and keys */
-    double aborts;       /* share of transactions that are aborted on purpose */
-    uint32_t generation; /* of the protocol of transactions: 1 or 2 */
-    uint64_t backlog;    /* catch-up: records that lie there before it begins */
+    int32_t pid;            /* of the broker, if it runs here; 0 */
+    uint64_t seed;          /* of values and keys */
+    double aborts;          /* share of transactions that are aborted on purpose */
+    uint32_t generation;    /* of the protocol of transactions: 1 or 2 */
+    bool consumer_protocol; /* groups: KIP-848; else the classic protocol */
+    uint64_t backlog;       /* catch-up: records that lie there before it begins */
     uint32_t fetch_bytes, partition_bytes, fetch_wait_ms;
     uint32_t passes;         /* consume: over all there is; records are looked at in the first */
     uint64_t limit;          /* records to produce, then it ends; 0: by time */
@@ -76,6 +78,7 @@ enum bench_latency {
     LATENCY_E2E,      /* due -> read by a consumer */
     LATENCY_FETCH,    /* fetch sent -> answered */
     LATENCY_END,      /* of a transaction: its end asked for -> answered */
+    LATENCY_BEAT,     /* of a group's member: heartbeat sent -> answered */
     LATENCIES
 };
 extern const char *const bench_latency_names[LATENCIES];

@@ -17,8 +17,8 @@
 #define PLOT_CELLS 60u
 #define BLOCKS     8u
 
-static const char *const kinds[BENCH_KINDS] = {"produce",  "consume",     "e2e",
-                                               "catch-up", "connections", "txn"};
+static const char *const kinds[BENCH_KINDS] = {"produce",     "consume", "e2e",   "catch-up",
+                                               "connections", "txn",     "groups"};
 static const double quantiles[] = {0.5, 0.9, 0.99, 0.999, 0.9999, 1};
 static const char *const quantile_names[] = {"p50", "p90", "p99", "p99.9", "p99.99", "max"};
 #define QUANTILES (sizeof(quantiles) / sizeof(quantiles[0]))
@@ -53,6 +53,8 @@ void report_head(struct text *t, const struct bench_result *r)
         if (o->aborts > 0)
             text_add(t, "  %g%% aborted", o->aborts * 100);
     }
+    if (o->kind == BENCH_GROUPS)
+        text_add(t, "  %s protocol", o->consumer_protocol ? "consumer" : "classic");
     if (o->rate > 0)
         text_add(t, "  %s/s", text_decimal(b, o->rate));
     text_add(t, "  %g s  %u connection%s", r->seconds,
@@ -91,6 +93,9 @@ static void throughput_lines(struct text *t, const struct bench_result *r)
         text_add(t, " consumed      %s records/s  %s/s  %s fetches\n",
                  text_decimal(a, (double)c->read_records / seconds),
                  text_bytes(b, (double)c->read_bytes / seconds), text_count(d, c->fetches));
+    if (o->kind == BENCH_GROUPS)
+        text_add(t, " committed     %s offsets/s\n",
+                 text_decimal(a, (double)c->records / r->seconds));
     if (o->kind == BENCH_CATCH_UP)
         text_add(t, " caught up     after %.2f s\n", r->read_seconds);
     if (o->kind == BENCH_CONNECTIONS)
@@ -131,6 +136,10 @@ static void verified_line(struct text *t, const struct bench_result *r)
     char n[6][TEXT_NUMBER_SIZE];
     if (r->options.kind == BENCH_CONNECTIONS)
         return;
+    if (r->options.kind == BENCH_GROUPS)
+        text_add(t, " verified      %s commits acknowledged, %s of them missing in %s groups\n",
+                 text_count(n[0], c->acknowledged), text_count(n[1], c->lost),
+                 text_count(n[2], c->checked));
     if (reads(&r->options))
         text_add(t,
                  " verified      %s records read: %s lost, %s repeated, %s out of order,\n"
@@ -175,7 +184,8 @@ void report_wrong(struct text *t, const struct bench_result *r)
     if (bench_result_sound(r))
         return;
     if (c->errors > 0)
-        text_add(t, "%llu batches were refused, the first with %s; ", (unsigned long long)c->errors,
+        text_add(t, "%llu %s were refused, the first with %s; ", (unsigned long long)c->errors,
+                 r->options.kind == BENCH_GROUPS ? "commits" : "batches",
                  kafka_error_name((enum kafka_error)c->first_error));
     if (c->misplaced > 0 && r->options.kind == BENCH_TXN)
         text_add(t, "there lie not as many records and ends as transactions made; ");
@@ -185,7 +195,8 @@ void report_wrong(struct text *t, const struct bench_result *r)
         text_add(t, "%u partitions do not hold what was acknowledged; ", r->partitions_broken);
     uint64_t wrong = c->lost + c->repeated + c->disordered + c->damaged;
     if (wrong > 0)
-        text_add(t, "records: %llu lost, %llu repeated, %llu out of order, %llu damaged; ",
+        text_add(t, "%s: %llu lost, %llu repeated, %llu out of order, %llu damaged; ",
+                 r->options.kind == BENCH_GROUPS ? "commits" : "records",
                  (unsigned long long)c->lost, (unsigned long long)c->repeated,
                  (unsigned long long)c->disordered, (unsigned long long)c->damaged);
     t->size -= MIN(t->size, 2); /* the last separator */
@@ -264,6 +275,7 @@ static void json_options(struct text *t, const struct bench_result *r)
     text_json_integer(t, "backlog", o->backlog);
     text_json_number(t, "aborts", o->aborts);
     text_json_integer(t, "generation", o->generation);
+    text_json_string(t, "protocol", o->consumer_protocol ? "consumer" : "classic");
     text_json_integer(t, "partitions", r->partitions_count);
     text_json_close(t, '}');
 }
@@ -372,8 +384,8 @@ static void json_slices(struct text *t, const struct bench_result *r)
 
 void report_json_result(struct text *t, const char *key, const struct bench_result *r)
 {
-    static const char *const names[LATENCIES] = {"response",   "service", "slip",
-                                                 "end_to_end", "fetch",   "ending"};
+    static const char *const names[LATENCIES] = {"response", "service", "slip",     "end_to_end",
+                                                 "fetch",    "ending",  "heartbeat"};
     text_json_open(t, key, '{');
     text_json_string(t, "kind", kinds[r->options.kind]);
     json_options(t, r);

@@ -29,6 +29,8 @@
 #define POLL_BUDGET       256u
 #define NEWS_AT           64u
 #define ORDER_SLOTS       8u
+#define KEY_GROUP         0 /* of FindCoordinator */
+#define KEY_TRANSACTION   1
 #define COORDINATORS_FROM 4  /* FindCoordinator asks for several from this version on */
 #define TXN_PRODUCE_MAX   11 /* newest versions that are of the first generation: one more is 2 */
 #define TXN_ADD_MAX       3
@@ -43,8 +45,8 @@
 #define SETTLE_STILL      3u
 #define SETTLE_MS         50u
 
-const char *const bench_latency_names[LATENCIES] = {"response",   "service", "slip",
-                                                    "end to end", "fetch",   "ending"};
+const char *const bench_latency_names[LATENCIES] = {"response", "service", "slip",     "end to end",
+                                                    "fetch",    "ending",  "heartbeat"};
 
 struct run {
     struct io *io;
@@ -120,14 +122,14 @@ static bool share_deal(struct run *r, struct sharing *s, uint32_t number, uint32
 }
 
 /* Asking who coordinates also makes the topic that coordinators need. */
-static bool coordinator_ready(struct run *r, const char *id)
+static bool coordinator_ready(struct run *r, int8_t key_type, const char *id)
 {
     struct wire_string key = wire_string_of(id);
     struct find_coordinator_request request;
     struct find_coordinator_response response;
     for (uint32_t i = 0; i < ID_TRIES; i++) {
         find_coordinator_request_init(&request);
-        request.key_type = 1;
+        request.key_type = key_type;
         bool several = r->client.versions[API_FIND_COORDINATOR] >= COORDINATORS_FROM;
         if (several) {
             request.coordinator_keys = &key;
@@ -143,7 +145,8 @@ static bool coordinator_ready(struct run *r, const char *id)
             return true;
         bench_client_rest(&r->client, ID_PAUSE_MS);
     }
-    return bench_client_fail(&r->client, "transactions have no coordinator");
+    return bench_client_fail(&r->client, "%s have no coordinator",
+                             key_type == KEY_GROUP ? "groups" : "transactions");
 }
 
 static bool producer_id(struct run *r, struct sharing *s, uint32_t number)
@@ -151,7 +154,7 @@ static bool producer_id(struct run *r, struct sharing *s, uint32_t number)
     char id[64];
     transact_id(id, sizeof(id), r->plan.run, number);
     bool transactional = r->plan.o.kind == BENCH_TXN;
-    if (transactional && !coordinator_ready(r, id))
+    if (transactional && !coordinator_ready(r, KEY_TRANSACTION, id))
         return false;
     struct init_producer_id_request request;
     struct init_producer_id_response response;
@@ -179,7 +182,7 @@ static bool plan_share(struct run *r)
 {
     struct plan *p = &r->plan;
     const struct bench_options *o = &p->o;
-    p->senders_count = writes(o->kind) ? o->connections : 0;
+    p->senders_count = writes(o->kind) || o->kind == BENCH_GROUPS ? o->connections : 0;
     p->receivers_count = reads(o) ? MIN(o->consumers, r->topic.partitions_count) : 0;
     p->senders = mem_zalloc(r->mem, (p->senders_count + 1) * sizeof(*p->senders));
     p->receivers = mem_zalloc(r->mem, (p->receivers_count + 1) * sizeof(*p->receivers));
@@ -270,6 +273,13 @@ static bool plan_transactions(struct run *r)
     return true;
 }
 
+static bool plan_groups(struct run *r)
+{
+    char group[64];
+    member_group(group, sizeof(group), r->plan.run, 0);
+    return coordinator_ready(r, KEY_GROUP, group) && groups_plan(&r->client, &r->plan, r->mem);
+}
+
 static bool run_prepare(struct run *r)
 {
     struct plan *p = &r->plan;
@@ -294,8 +304,11 @@ static bool run_prepare(struct run *r)
     p->fetch_version = r->client.versions[API_FETCH];
     if (!run_topic(r))
         return false;
-    if (o->kind == BENCH_TXN && r->topic.nodes_count > 1)
-        return bench_client_fail(&r->client, "transactions of a cluster with more than one node");
+    if ((o->kind == BENCH_TXN || o->kind == BENCH_GROUPS) && r->topic.nodes_count > 1)
+        return bench_client_fail(&r->client, "a cluster with more than one node: coordinators of "
+                                             "several are not looked for");
+    if (o->kind == BENCH_GROUPS && !plan_groups(r))
+        return false;
     if (!plan_offsets(r) || !plan_share(r))
         return false;
     plan_numbers(r);
@@ -325,6 +338,8 @@ static bool worker_make(struct run *r, uint32_t number)
     char name[24];
     *w = (struct worker){.id = {(uint16_t)(number + 1)}, .number = number, .plan = &r->plan};
     list_init(&w->dirty);
+    list_init(&w->beats);
+    list_init(&w->rests);
     if (mem_init(&w->mem, r->plan.memory_bytes) != 0 ||
         ring_init(&w->orders, r->mem, ORDER_SLOTS) != 0 ||
         ring_init(&w->news, r->mem, 2 * BENCH_SLICES_MAX + 32) != 0)
@@ -655,6 +670,9 @@ static bool run_result(struct run *r)
         return false;
     if (r->plan.o.kind == BENCH_TXN && !reads(&r->plan.o) && !result_transactions(r))
         return false;
+    if (r->plan.o.kind == BENCH_GROUPS &&
+        !groups_end(&r->client, &r->plan, r->workers, &result->counts))
+        return false;
     result->partitions_broken = partitions_broken(r);
     result_lost(r);
     return !r->plan.o.delete_after || bench_topic_delete(&r->client, r->plan.o.topic);
@@ -697,6 +715,7 @@ static void run_free(struct run *r)
         mem_free(r->mem, p->receivers[i].own, p->receivers[i].own_count * sizeof(uint32_t));
     mem_free(r->mem, p->senders, (p->senders_count + 1) * sizeof(*p->senders));
     mem_free(r->mem, p->receivers, (p->receivers_count + 1) * sizeof(*p->receivers));
+    groups_free(p, r->mem);
     mem_free(r->mem, p->starts, offsets);
     mem_free(r->mem, p->read_from, offsets);
     mem_free(r->mem, r->ends, offsets);

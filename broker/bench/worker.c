@@ -137,6 +137,8 @@ static void worker_due(struct worker *w)
     uint32_t turn = (uint32_t)(w->next_number++ % w->senders_count);
     if (w->plan->o.kind == BENCH_TXN)
         transactor_due(w->transactors[turn]);
+    else if (w->plan->o.kind == BENCH_GROUPS)
+        member_due(w->members[turn]);
     else
         sender_due(w->senders[turn]);
 }
@@ -152,7 +154,8 @@ static void worker_schedule(struct worker *w, uint64_t now)
         return;
     if (p->request_rate <= 0) {
         for (uint32_t i = 0; i < w->senders_count; i++)
-            sender_fill(w->senders[i], now);
+            p->o.kind == BENCH_GROUPS ? member_go_on(w->members[i])
+                                      : sender_fill(w->senders[i], now);
         return;
     }
     for (uint32_t i = 0; i < DUE_BURST && !w->failed; i++) {
@@ -168,8 +171,9 @@ static void worker_schedule(struct worker *w, uint64_t now)
 static bool senders_idle(const struct worker *w)
 {
     for (uint32_t i = 0; i < w->senders_count; i++)
-        if (w->plan->o.kind == BENCH_TXN ? !transactor_idle(w->transactors[i])
-                                         : !sender_idle(w->senders[i]))
+        if (w->plan->o.kind == BENCH_TXN      ? !transactor_idle(w->transactors[i])
+            : w->plan->o.kind == BENCH_GROUPS ? !member_idle(w->members[i])
+                                              : !sender_idle(w->senders[i]))
             return false;
     return true;
 }
@@ -259,18 +263,20 @@ static bool worker_open(struct worker *w)
     w->spreads = mem_zalloc(&w->mem, MAX(p->topic->partitions_count, 1) * sizeof(*w->spreads));
     w->senders = mem_zalloc(&w->mem, (p->senders_count + 1) * sizeof(struct sender *));
     w->transactors = mem_zalloc(&w->mem, (p->senders_count + 1) * sizeof(struct transactor *));
+    w->members = mem_zalloc(&w->mem, (p->senders_count + 1) * sizeof(struct member *));
     w->receivers = mem_zalloc(&w->mem, (p->receivers_count + 1) * sizeof(struct receiver *));
     w->links_count = (p->senders_count + p->threads_count - 1 - w->number) / p->threads_count +
                      (p->receivers_count + p->threads_count - 1 - w->number) / p->threads_count;
     w->links_room = w->links_count + p->o.connections;
     w->links = mem_zalloc(&w->mem, MAX(w->links_room, 1) * sizeof(struct bench_link *));
     bool good = w->links != NULL && w->slices != NULL && w->spreads != NULL && w->senders != NULL &&
-                w->transactors != NULL && w->receivers != NULL &&
+                w->transactors != NULL && w->members != NULL && w->receivers != NULL &&
                 payload_template_make(&w->template, &w->mem, o->records, o->size, o->keys, o->soft,
                                       o->seed);
     for (uint32_t i = w->number; i < p->senders_count && good; i += p->threads_count)
         good = o->kind == BENCH_TXN ? transactor_start(w, &w->transactors[w->senders_count++], i)
-                                    : sender_start(w, &w->senders[w->senders_count++], i);
+               : o->kind == BENCH_GROUPS ? member_start(w, &w->members[w->senders_count++], i)
+                                         : sender_start(w, &w->senders[w->senders_count++], i);
     for (uint32_t i = w->number; i < p->receivers_count && good; i += p->threads_count)
         good = receiver_start(w, &w->receivers[w->receivers_count++], i);
     if (o->kind == BENCH_CONNECTIONS)
@@ -311,6 +317,8 @@ void worker_run(void *argument)
     while (!w->leaving && w->io != NULL) {
         worker_orders(w);
         uint64_t now = io_clock_ns(w->io);
+        if (open && !w->failed)
+            members_beat(w, now);
         if (w->started && open)
             worker_time(w, now);
         worker_flush(w);

@@ -27,6 +27,9 @@ struct plan {
     int64_t *read_from;                  /* per partition: where receivers begin */
     double request_rate;                 /* per second, all senders; 0: closed loop */
     uint64_t requests_each;              /* a sender makes no more than these; 0: by time */
+    /* Groups: the newest common version of each request, and what classic members say. */
+    const int16_t *versions;
+    struct wire_bytes subscription, assignment;
 };
 
 /* The partitions of one connection; all have the same leader. */
@@ -80,6 +83,9 @@ struct worker {
     struct sender **senders;
     uint32_t senders_count, senders_idle; /* idle: nothing under way */
     struct transactor **transactors;      /* instead of senders, as many */
+    struct member **members;              /* or these */
+    struct list beats, rests;             /* members, by when they speak again */
+    uint64_t beat_ns;                     /* from one heartbeat of a member to the next */
     struct receiver **receivers;
     uint32_t receivers_count, receivers_done;
     struct dial *dials;
@@ -169,6 +175,54 @@ void transactor_due(struct transactor *t);
 /* Each turn: begins what is due, or the next one in a closed loop. */
 void transactor_go_on(struct transactor *t);
 bool transactor_idle(const struct transactor *t);
+
+/* ---- members of groups (member.c, group.c) --------------------------------------------------- */
+
+enum member_step {
+    MEMBER_OUT,
+    MEMBER_JOINING,
+    MEMBER_SYNCING,
+    MEMBER_BEATING,
+    MEMBER_READY,
+    MEMBER_COMMITTING
+};
+
+struct member {
+    struct bench_link link;
+    struct worker *worker;
+    const struct sharing *share;
+    uint32_t number;
+    char group[48], id[128];
+    uint32_t id_size;
+    enum member_step step;
+    bool asking, wants, in, tells, beat_due, committing;
+    uint64_t made, acknowledged, owed; /* commits; offsets too */
+    uint64_t due_ns, begun_ns, asked_ns, wake_ns;
+    int32_t epoch; /* or generation */
+    int32_t correlation;
+    int32_t *held; /* consumer protocol: partitions */
+    uint32_t held_count, held_room;
+    struct list due; /* in beats or rests */
+    uint8_t *frame;
+    uint64_t frame_room;
+};
+
+/* The name of a member's group. */
+void member_group(char *to, size_t size, uint64_t run, uint32_t number);
+NODISCARD bool member_start(struct worker *w, struct member **m, uint32_t number);
+void member_due(struct member *m);
+/* Begins what is due, or the next commit in a closed loop, unless something is under way. */
+void member_go_on(struct member *m);
+bool member_idle(const struct member *m);
+/* Each turn: heartbeats that are due, and members that come back after a rest. */
+void members_beat(struct worker *w, uint64_t now);
+
+/* Main thread, before the load; groups_free in any case. false: the client says why. */
+NODISCARD bool groups_plan(struct bench_client *c, struct plan *p, struct mem *mem);
+void groups_free(struct plan *p, struct mem *mem);
+/* Main thread, after the threads have ended: counts what groups lack, and deletes them. */
+NODISCARD bool groups_end(struct bench_client *c, const struct plan *p, struct worker *workers,
+                          struct bench_counts *counts);
 
 /* ---- receivers (receive.c) ------------------------------------------------------------------- */
 

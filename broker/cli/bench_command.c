@@ -54,6 +54,7 @@
 #define HTML        {"html", 0, false, "FILE", "a page with curves"}
 #define ABORTS      {"aborts", 0, false, "PERCENT", "of the transactions (0)"}
 #define GENERATION  {"generation", 0, false, "1|2", "of the protocol; 2: as Java 4.0 does (1)"}
+#define PROTOCOL    {"protocol", 0, false, "NAME", "of groups: classic or consumer (classic)"}
 #define COUNT       {"count", 0, false, "N", "records with --max, instead of --seconds"}
 #define FLOOR       {"floor", 0, false, "DIR", "measures the machine and DIR's device first"}
 #define SWEEP       {"sweep", 0, false, "KEY=A,B..", "a load per value of rate, size, records ..."}
@@ -81,6 +82,8 @@ const struct option bench_catch_up_options[] = {RATE, MAXIMUM, COMMON, BACKLOG, 
 const struct option bench_txn_options[] = {
     RATE, MAXIMUM, COMMON, CONSUMERS, TOPIC, CREATE, FRESH, COPIES, CONFIG, CONNECTIONS, RECORDS,
     SIZE, BATCHES, KEYS, SOFT, SEED, ABORTS, GENERATION, FETCH_BYTES, PARTITION, SERIES, END};
+const struct option bench_groups_options[] = {RATE, MAXIMUM, COMMON,      TOPIC,    CREATE, FRESH,
+                                              COPIES, CONFIG, CONNECTIONS, PROTOCOL, SERIES, END};
 const struct option bench_suite_options[] = {BROKERS, PID, JSON, HTML, END};
 const struct option bench_floor_options[] = {JSON, END};
 const struct option bench_connections_options[] = {RATE, MAXIMUM, COMMON, CONNECTIONS, END};
@@ -166,6 +169,10 @@ static void read_words(struct asked *a)
         o->acks = (int16_t)(acks[0] - '0');
     else
         wrong(a, "acks", acks, "0, 1 or all");
+    const char *protocol = word(a, "protocol", "classic");
+    o->consumer_protocol = strcmp(protocol, "consumer") == 0;
+    if (!o->consumer_protocol && strcmp(protocol, "classic") != 0)
+        wrong(a, "protocol", protocol, "classic or consumer");
     o->codec = CODECS_COUNT;
     for (uint32_t i = 0; i < CODECS_COUNT; i++)
         if (strcmp(codec, codec_name((enum codec)i)) == 0)
@@ -195,7 +202,10 @@ static void read_numbers(struct asked *a)
     o->seconds = number(a, "seconds", 0.05, SECONDS_MAX, 10);
     o->warmup = number(a, "warmup", 0, SECONDS_MAX, o->kind == BENCH_CONSUME || dials ? 0 : 2);
     o->threads = whole(a, "threads", 1, BENCH_THREADS_MAX, 1);
-    o->connections = whole(a, "connections", 1, BENCH_CONNECTIONS_MAX, dials ? 1000 : 4);
+    o->connections = whole(a, "connections", 1, BENCH_CONNECTIONS_MAX,
+                           dials                     ? 1000
+                           : o->kind == BENCH_GROUPS ? 100
+                                                     : 4);
     o->consumers = whole(a, "consumers", o->kind == BENCH_TXN ? 0 : 1, BENCH_CONNECTIONS_MAX, 1);
     o->in_flight = whole(a, "in-flight", 1, BENCH_IN_FLIGHT_MAX, 5);
     o->records = whole(a, "records", 1, BENCH_RECORDS_MAX, 1);
@@ -320,4 +330,9 @@ int command_bench_connections(struct cli *c)
 int command_bench_txn(struct cli *c)
 {
     return run(c, BENCH_TXN);
+}
+
+int command_bench_groups(struct cli *c)
+{
+    return run(c, BENCH_GROUPS);
 }

@@ -33,7 +33,7 @@ int asked_run(struct asked *a, struct cli *c);
 
 extern const struct option bench_produce_options[], bench_consume_options[], bench_e2e_options[],
     bench_catch_up_options[], bench_connections_options[], bench_floor_options[],
-    bench_txn_options[], bench_suite_options[];
+    bench_txn_options[], bench_groups_options[], bench_suite_options[];
 extern const char bench_description[];
 
 int command_bench_produce(struct cli *c);
@@ -44,5 +44,6 @@ int command_bench_connections(struct cli *c);
 int command_bench_floor(struct cli *c);
 int command_bench_suite(struct cli *c);
 int command_bench_txn(struct cli *c);
+int command_bench_groups(struct cli *c);
 
 #endif

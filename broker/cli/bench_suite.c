@@ -120,7 +120,8 @@ bool suite_next(struct suite *s, struct cli *c, const char **name, enum bench_ki
 {
     static const char *const kinds[BENCH_KINDS] = {
         [BENCH_PRODUCE] = "produce",   [BENCH_CONSUME] = "consume",         [BENCH_E2E] = "e2e",
-        [BENCH_CATCH_UP] = "catch-up", [BENCH_CONNECTIONS] = "connections", [BENCH_TXN] = "txn"};
+        [BENCH_CATCH_UP] = "catch-up", [BENCH_CONNECTIONS] = "connections", [BENCH_TXN] = "txn",
+        [BENCH_GROUPS] = "groups"};
     char key[256], command[64], problem[200];
     why[0] = '\0';
     *name = name_next(s);
@@ -134,7 +135,7 @@ bool suite_next(struct suite *s, struct cli *c, const char **name, enum bench_ki
     if (k == BENCH_KINDS) {
         (void)snprintf(why, why_size,
                        "scenario %s: %s is none of produce, consume, e2e, catch-up, "
-                       "connections and txn",
+                       "connections, txn and groups",
                        *name, key);
         return false;
     }

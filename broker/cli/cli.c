@@ -114,8 +114,11 @@ const struct command cli_commands[] = {
      bench_connections_options, command_bench_connections},
     {"bench txn", "", 0, 0, "transactions: latency from due to committed, and read committed",
      bench_description, bench_txn_options, command_bench_txn},
+    {"bench groups", "", 0, 0, "groups of one member each that commit offsets: due to committed",
+     bench_description, bench_groups_options, command_bench_groups},
     {"bench suite", "FILE.properties", 1, 1, "run the scenarios of a file",
-     "NAME.kind=produce|consume|e2e|connections|txn, NAME.OPTION=VALUE (true for flags); what "
+     "NAME.kind=produce|consume|e2e|connections|txn|groups, NAME.OPTION=VALUE (true for flags); "
+     "what "
      "stands\n"
      "under all.OPTION goes for every scenario that has such an option.",
      bench_suite_options, command_bench_suite},

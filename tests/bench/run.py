@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
@@ -107,6 +108,42 @@ def catch_up(b):
 def connections(b):
     r, out = b.sound("connections", "--connections", 200, "--seconds", 0.3, "--rate", 1000)
     assert r["counts"]["opened"] == 200 and "opened" in out, r["counts"]
+
+
+def groups(b):
+    """Members of both protocols; their groups are gone in the end. What is taken away is missed."""
+    for protocol in ("classic", "consumer"):
+        r, out = b.sound("groups", "--topic", "m", "--create", 3, "--protocol", protocol, "--connections", 40,
+                         "--rate", 200, "--seconds", 0.5, "--warmup", 0.1, "--threads", 2)
+        assert r["counts"]["acknowledged"] == 120 and r["verified"]["checked"] == 40, r
+        assert r["latency"]["response"]["count"] == 100 and f"{protocol} protocol" in out, out
+        r, _ = b.sound("groups", "--topic", "m", "--protocol", protocol, "--connections", 3, "--max",
+                       "--seconds", 0.3, "--warmup", 0)
+        assert r["counts"]["acknowledged"] > 3 and r["verified"]["checked"] == 3, r
+    with Client(b.broker.address) as wire:
+        def ours():
+            return [g for g in wire.ask("ListGroups", 4)["groups"] if g["group_id"].startswith("torc-bench-")]
+
+        assert not ours(), ours()
+
+        def committed(group):
+            answer = wire.ask("OffsetFetch", 7, {"group_id": group["group_id"], "require_stable": False, "topics": [
+                {"name": "gone", "partition_indexes": [0]}]})
+            return answer["topics"][0]["partitions"][0]["committed_offset"]
+
+        def take_away():
+            while not any(committed(g) > 2 for g in ours()):
+                pass
+            wire.ask("DeleteTopics", 5, {"topic_names": ["gone"], "timeout_ms": 9000})
+
+        thief = threading.Thread(target=take_away, daemon=True)
+        thief.start()
+        code, _, err, found = b.run("groups", "--topic", "gone", "--create", 1, "--connections", 1, "--rate", 20,
+                                    "--seconds", 2, "--warmup", 0)
+        thief.join()
+    v = found["result"]["verified"]
+    assert code == FAILED and v["errors"] > 0 and v["lost"] > 0, (code, v, err)
+    assert "commits were refused" in err, err
 
 
 def cost(b):
@@ -317,8 +354,8 @@ def main():
     with Place() as place:
         broker = place.broker("torc", settings={"torc.slow.request.ms": 1}).start()
         bench = Bench(broker, place.folder)
-        for case in (produce, kinds_of_batches, end_to_end, transactions, catch_up, connections, cost,
-                     floor, series, suite, stat, slow_requests, broken_streams, misuse, failures):
+        for case in (produce, kinds_of_batches, end_to_end, transactions, catch_up, connections, groups,
+                     cost, floor, series, suite, stat, slow_requests, broken_streams, misuse, failures):
             report.case(case.__name__.replace("_", " "), case, bench)
         place.keep = report.failed > 0
     return report.end()
