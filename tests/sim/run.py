@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Run the simulator over many seeds: those that have failed once (seeds.txt) and fixed ones, which every
-change must pass, fresh ones, others for each commit, and some twice, which must give the same digest.
+change must pass, fresh ones, others for each change of the sources, and some twice, which must give the
+same digest.
 
 A seed that fails is printed with the line that repeats it: build/tests/sim/torc-sim --seed N --verbose
 """
 import argparse
+import hashlib
 import os
 import re
 import subprocess
@@ -17,6 +19,7 @@ TOP = Path(__file__).resolve().parents[2]
 SIM = TOP / "build/tests/sim/torc-sim"
 SEEDS = Path(__file__).with_name("seeds.txt")  # "NUMBER CAUSE" in a line
 SLICE = 25  # seeds of one process
+SIMULATED = ("broker", "core", "io", "proto", "tests/sim")
 LIMIT_S = 600
 
 
@@ -55,12 +58,14 @@ def known(above):
                   set(range(1, above + 1)))
 
 
-def of_commit():
-    """Where the fresh seeds of this commit begin: a commit's result is the same wherever it is run, and
-    the next one sees others. Outside of a repository, from the clock."""
-    asked = subprocess.run(["git", "-C", TOP, "rev-parse", "--short=8", "HEAD"], text=True, check=False,
-                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    return int(asked.stdout, 16) * 1000 if asked.returncode == 0 else int(time.time()) * 1000
+def of_sources():
+    """Where the fresh seeds begin: the same wherever a commit is run, others once a source of what is
+    simulated has changed. Outside of a repository, from the clock."""
+    asked = subprocess.run(["git", "-C", TOP, "rev-parse", *(f"HEAD:{folder}" for folder in SIMULATED)],
+                           check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if asked.returncode:
+        return int(time.time()) * 1000
+    return int(hashlib.sha256(asked.stdout).hexdigest()[:8], 16) * 1000
 
 
 def main():
@@ -70,7 +75,7 @@ def main():
     parser.add_argument("--clock", action="store_true", help="fresh ones from the clock: never seen")
     parser.add_argument("--twice", type=int, default=20, help="seeds 1..N twice each (default: 20)")
     args = parser.parse_args()
-    begin, fresh = time.monotonic(), int(time.time()) * 1000 if args.clock else of_commit()
+    begin, fresh = time.monotonic(), int(time.time()) * 1000 if args.clock else of_sources()
     regressions = known(args.fixed)
     work = [(a, a) for a in regressions]
     work += [(a, min(a + SLICE - 1, args.fixed)) for a in range(1, args.fixed + 1, SLICE)]
