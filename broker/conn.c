@@ -505,6 +505,8 @@ static void conn_received(struct op *op)
     if (op->result > 0) {
         SOMETIMES_IF(c->state.now != CONN_OPEN, "bytes come for a connection that is being closed");
         if (c->state.now == CONN_OPEN) {
+            gather_hear(&core->gather,
+                        list_empty(&c->flows) ? io_now_ns(core->io) - c->active_ns : 0);
             conn_active(c);
             conn_feed(c, c->recv.data, (uint32_t)op->result, c->recv.buffer);
         }

@@ -7,6 +7,7 @@
 #include "broker/config/config.h"
 #include "broker/conn.h"
 #include "broker/flow.h"
+#include "broker/gather.h"
 #include "broker/log/log.h"
 #include "broker/msg.h"
 #include "broker/quorum/image.h"
@@ -68,6 +69,7 @@ struct data_core {
     struct log_core *logs; /* NULL until the first delta */
     struct conns conns;
     struct flows flows;
+    struct gather gather;
     struct pool reads; /* struct fetch_read: lent or under way */
     struct fetch_sessions *sessions;
     struct coordinators *coordinators;         /* of groups */

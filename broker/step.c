@@ -94,6 +94,7 @@ void data_core_turn(struct data_core *c, uint64_t wait_until_ns)
         if (mail_pending(&c->mail))
             until = 0;
     }
+    io_gather(c->io, gather_turn(&c->gather, io_now_ns(c->io)));
     io_poll(c->io, until, TURN_COMPLETIONS_MAX);
     bell_awake(bell);
     c->turns++;

@@ -59,6 +59,10 @@ void io_stop(struct io *io);
 /* One turn: submits what was started, waits for a completion, a wake or until_ns (0: does not
  * wait), samples the clocks, then runs `done` for up to `budget` completions. Returns how many. */
 uint32_t io_poll(struct io *io, uint64_t until_ns, uint32_t budget);
+/* From now on a poll that has to wait may keep back what completes, wakes included, for up to so
+ * long, for more to come with it: fewer turns for the same work. 0: never. Where the kernel cannot
+ * (before 6.12), and under simulation, nothing is kept back. */
+void io_gather(struct io *io, uint64_t ns);
 /* Makes core `to` return from its io_poll. From any core of the same world. */
 void io_wake(struct io *from, struct core_id to);
 

@@ -3,6 +3,7 @@
 #ifndef IO_URING_ABI_H
 #define IO_URING_ABI_H
 
+#include <stdint.h>
 #include <sys/uio.h>
 
 #ifndef RWF_DONTCACHE
@@ -12,6 +13,16 @@
 #ifndef STATX_DIOALIGN
 #define STATX_DIOALIGN 0x00002000U /* alignment that O_DIRECT asks for; 6.1 */
 #endif
+
+/* struct io_uring_getevents_arg as of 6.12: the last wait but one had a pad for min_wait_us, and an
+ * older kernel refuses it unless it is zero. A wait for n completions that has lasted so long goes
+ * on for one. */
+struct abi_wait {
+    uint64_t sigmask;
+    uint32_t sigmask_size;
+    uint32_t min_wait_us;
+    uint64_t timeout; /* address of a struct __kernel_timespec */
+};
 
 /* statfs.f_type of the file systems that io_probe names and linux/magic.h may lack. */
 #define MAGIC_XFS  0x58465342

@@ -39,6 +39,8 @@
 #define STOP_TURN_NS  100000000
 #define IOWQ_WORKERS  4u
 #define SLEEP_NS_MAX  (3600 * NS_PER_S) /* then it looks around, and sleeps on */
+#define GATHER_MAX    32u               /* completions that end a gathering wait before its time */
+#define SIGMASK_SIZE  8u                /* as the kernel has it */
 #define SPIN_GAPS_MAX 8u                /* idle gaps are averaged as at most so many spins long */
 
 /* ---- clocks and chance ----------------------------------------------------------------------- */
@@ -323,11 +325,43 @@ static bool spin(struct io *io, uint64_t now, uint64_t until_ns)
     return true;
 }
 
+/* Not liburing's call for it: that is of 2.8, and the wait must know what the submission has
+ * brought at once, so that it waits for more than that. */
+int uring_wait_for(struct io_uring *ring, bool registered, uint32_t count, uint64_t min_wait_ns,
+                   uint64_t limit_ns)
+{
+    struct __kernel_timespec t = {.tv_sec = (int64_t)(limit_ns / NS_PER_S),
+                                  .tv_nsec = (int64_t)(limit_ns % NS_PER_S)};
+    struct abi_wait wait = {.sigmask_size = SIGMASK_SIZE,
+                            .min_wait_us = (uint32_t)(min_wait_ns / NS_PER_US),
+                            .timeout = (uintptr_t)&t};
+    unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+    if (registered)
+        flags |= IORING_ENTER_REGISTERED_RING;
+    int n = io_uring_enter2((unsigned)ring->enter_ring_fd, 0, count, flags, (sigset_t *)&wait,
+                            sizeof(wait));
+    return MIN(n, 0);
+}
+
+/* Sleeps for some completions more than what submitting brings. */
+static void gather(struct io *io, uint64_t left)
+{
+    int n = io_uring_submit(io->ring);
+    assert(n >= 0 || enter_error_passes(n));
+    uint32_t count = io_uring_cq_ready(io->ring) + GATHER_MAX;
+    n = uring_wait_for(io->ring, io->registered, count, io->gather_ns, left);
+    assert(n >= 0 || enter_error_passes(n));
+}
+
 static void wait(struct io *io, uint64_t until_ns)
 {
     uint64_t start = clock_ns(CLOCK_MONOTONIC);
     if (start >= until_ns) {
         enter(io);
+        return;
+    }
+    if (io->gather_ns > 0 && until_ns - start > io->gather_ns) {
+        gather(io, MIN(until_ns - start, SLEEP_NS_MAX));
         return;
     }
     if (io->spin_ns == 0 || !spin(io, start, until_ns)) {
@@ -343,6 +377,13 @@ static void wait(struct io *io, uint64_t until_ns)
         uint64_t gap = clock_ns(CLOCK_MONOTONIC) - start;
         io->idle_ns = (io->idle_ns * 7 + MIN(gap, io->spin_ns * SPIN_GAPS_MAX)) / 8;
     }
+}
+
+void io_gather(struct io *io, uint64_t ns)
+{
+    assert(core_same(core_self(), io->core));
+    assert(ns < NS_PER_S);
+    io->gather_ns = (io->world->lacks & WITHOUT_MIN_WAIT) != 0 ? 0 : ns;
 }
 
 uint32_t io_poll(struct io *io, uint64_t until_ns, uint32_t budget)
@@ -386,6 +427,9 @@ static void lacks_trace(const struct io *io)
     if ((lacks & WITHOUT_MSG_RING) != 0)
         trace_line(io->trace, TRACE_IO, TRACE_WARN,
                    "io_uring has no MSG_RING here; waking cores by eventfd");
+    if ((lacks & WITHOUT_MIN_WAIT) != 0)
+        trace_line(io->trace, TRACE_IO, TRACE_DEBUG,
+                   "io_uring cannot wait for several completions here; each wakes its core");
 }
 
 static int ring_enable(struct io *io, char *why, size_t why_size)
@@ -397,7 +441,8 @@ static int ring_enable(struct io *io, char *why, size_t why_size)
     }
     /* Neither is vital: without the first an enter is 100 ns slower, without the second a slow disk
      * may make the kernel start more helper threads than we like. */
-    if (io_uring_register_ring_fd(io->ring) != 1 && io->trace != NULL)
+    io->registered = io_uring_register_ring_fd(io->ring) == 1;
+    if (!io->registered && io->trace != NULL)
         trace_line(io->trace, TRACE_IO, TRACE_WARN, "io_uring cannot register its own descriptor");
     unsigned workers[2] = {IOWQ_WORKERS, IOWQ_WORKERS};
     if (io_uring_register_iowq_max_workers(io->ring, workers) != 0 && io->trace != NULL)

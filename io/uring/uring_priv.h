@@ -11,6 +11,7 @@
 #define IO_URING_PRIV_H
 
 #include "io/io.h"
+#include "io/uring/abi.h"
 
 #include <errno.h>
 #include <liburing.h>
@@ -37,6 +38,7 @@ enum uring_internal { INTERNAL_NONE, INTERNAL_WAKE, INTERNAL_BELL, INTERNAL_SIGN
 #define WITHOUT_COOP      2u /* COOP_TASKRUN */
 #define WITHOUT_MULTISHOT 4u
 #define WITHOUT_MSG_RING  8u
+#define WITHOUT_MIN_WAIT  16u
 
 #define SQ_ENTRIES 1024u
 #define CQ_ENTRIES 8192u
@@ -60,15 +62,17 @@ struct io {
     struct trace *trace;
     struct core_id core;
     bool multishot, taskrun_flag;
-    bool woken;  /* a wake was reaped in this poll */
-    bool nudged; /* the core woke itself: the next poll does not wait */
+    bool registered; /* the kernel knows the ring's descriptor by its number in the ring itself */
+    bool woken;      /* a wake was reaped in this poll */
+    bool nudged;     /* the core woke itself: the next poll does not wait */
 
     uint64_t now_ns;
     int64_t wall_ms;
     uint64_t spin_ns;
-    uint64_t busy_ns;  /* when the last completion came */
-    uint64_t idle_ns;  /* moving average of how long it waited for one */
-    uint32_t inflight; /* completions that the kernel still owes, of any kind but cancels */
+    uint64_t gather_ns; /* io_gather */
+    uint64_t busy_ns;   /* when the last completion came */
+    uint64_t idle_ns;   /* moving average of how long it waited for one */
+    uint32_t inflight;  /* completions that the kernel still owes, of any kind but cancels */
     uint64_t random[4];
 
     /* receive buffers: see receive.c */
@@ -91,6 +95,11 @@ NODISCARD int uring_world_start(struct io_world **world, uint32_t cores_count, u
 
 /* Lets a ring made disabled run, for the thread that calls. 0 or -errno. */
 NODISCARD int uring_enable(struct io_uring *ring);
+
+/* Waits for `count` completions, those that are there included; after min_wait_ns for one; and at
+ * most limit_ns. Submits nothing. 0 or -errno. */
+int uring_wait_for(struct io_uring *ring, bool registered, uint32_t count, uint64_t min_wait_ns,
+                   uint64_t limit_ns);
 
 /* An entry of the submission queue; submits first when the queue is full. Never NULL. */
 struct io_uring_sqe *uring_sqe(struct io *io);

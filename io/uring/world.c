@@ -27,12 +27,14 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #define KERNEL_MAJOR_MIN  6
 #define KERNEL_MINOR_MIN  1
 #define PROBE_ENTRIES     8u
 #define PROBE_BUFFER_SIZE 64u
+#define PROBE_MIN_WAIT_NS 1000
 #define PROBE_WAIT_NS     200000000 /* an operation that takes longer on loopback is not there */
 
 static bool kernel_is_old(const char *release)
@@ -198,6 +200,24 @@ static bool probe_multishot(struct io_uring *ring)
     return works;
 }
 
+/* Two completions are waited for, one is there, and the wait goes on for one soon enough. */
+static bool probe_min_wait(struct io_uring *ring)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+    io_uring_prep_nop(sqe);
+    sqe->user_data = 0;
+    if (io_uring_submit(ring) != 1)
+        return false;
+    struct timespec begin, end;
+    (void)clock_gettime(CLOCK_MONOTONIC, &begin);
+    int error = uring_wait_for(ring, false, 2, PROBE_MIN_WAIT_NS, PROBE_WAIT_NS);
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    int32_t result = -1;
+    uint32_t flags = 0;
+    int64_t took = (end.tv_sec - begin.tv_sec) * (int64_t)NS_PER_S + end.tv_nsec - begin.tv_nsec;
+    return probe_reap(ring, &result, &flags) && result == 0 && error == 0 && took < PROBE_WAIT_NS;
+}
+
 static int probe_features(uint32_t *lacks)
 {
     struct io_uring ring;
@@ -210,6 +230,8 @@ static int probe_features(uint32_t *lacks)
             *lacks |= WITHOUT_MSG_RING;
         if (!probe_multishot(&ring))
             *lacks |= WITHOUT_MULTISHOT;
+        if (!probe_min_wait(&ring))
+            *lacks |= WITHOUT_MIN_WAIT;
     }
     io_uring_queue_exit(&ring);
     return error;

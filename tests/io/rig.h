@@ -6,6 +6,7 @@
  *   io_world_start         a reason for every refusal; fallbacks keep promises   world
  *   io_start, io_stop      refused over budget; an end of all, in silence        reactor
  *   io_poll                never early, idle is free, budget, done never inside  reactor
+ *   io_gather              several come as one; none waits for ever              reactor, race
  *   io_wake                self, ring, eventfd, stopped core; none is lost       reactor, race
  *   clocks, chance         still within a turn; draws and starts differ          reactor
  *   io_listen, io_accept   shared ports, both families, EMFILE, cancel           socket

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,10 +15,11 @@ static uint64_t thread_cpu_ns(void)
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
-static void never_early(struct rig_options options)
+static void never_early(struct rig_options options, uint64_t gather_ns)
 {
     struct rig rig;
     rig_start(&rig, options);
+    io_gather(rig.io, gather_ns);
     static const uint64_t waits[] = {1, 1000, 50000, 100000, 1000000, 3000000, 20000000};
     for (uint32_t i = 0; i < 50; i++) {
         uint64_t until = io_clock_ns(rig.io) + waits[i % 7] + i;
@@ -30,17 +32,135 @@ static void never_early(struct rig_options options)
 
 Test(reactor, a_poll_never_returns_before_its_time)
 {
-    never_early((struct rig_options){0});
+    never_early((struct rig_options){0}, 0);
 }
 
 Test(reactor, a_poll_never_returns_before_its_time_when_it_spins)
 {
-    never_early((struct rig_options){.spin_us = 50});
+    never_early((struct rig_options){.spin_us = 50}, 0);
 }
 
 Test(reactor, a_poll_never_returns_before_its_time_on_a_plain_ring)
 {
-    never_early((struct rig_options){.without = WITHOUT_DEFER | WITHOUT_COOP | WITHOUT_MSG_RING});
+    never_early((struct rig_options){.without = WITHOUT_DEFER | WITHOUT_COOP | WITHOUT_MSG_RING},
+                0);
+}
+
+Test(reactor, a_poll_never_returns_before_its_time_when_it_gathers)
+{
+    never_early((struct rig_options){0}, 70 * NS_PER_US);
+}
+
+/* ---- gathering ------------------------------------------------------------------------------- */
+
+#define ALARMS_MAX 40u
+#define GATHER_NS  (900 * NS_PER_MS) /* longer than a busy machine keeps a test waiting */
+
+/* Reads that are done some time from now. */
+struct alarms {
+    struct rig_rw reads[ALARMS_MAX];
+    struct iovec iovs[ALARMS_MAX];
+    uint64_t rings[ALARMS_MAX];
+    uint32_t count;
+};
+
+static void alarms_add(struct alarms *a, struct rig *rig, uint64_t after_ns)
+{
+    uint32_t i = a->count++;
+    assert(i < ALARMS_MAX && after_ns < NS_PER_S);
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    struct itimerspec when = {.it_value.tv_nsec = (long)after_ns};
+    cr_assert_eq(timerfd_settime(fd, 0, &when, NULL), 0);
+    a->iovs[i] = (struct iovec){&a->rings[i], sizeof(a->rings[i])};
+    rig_rw_init(&a->reads[i], fd, &a->iovs[i], 1, 0, 0);
+    io_read(rig->io, &a->reads[i].rw);
+}
+
+static void alarms_end(struct alarms *a, struct rig *rig)
+{
+    for (uint32_t i = 0; i < a->count; i++) {
+        RIG_UNTIL(rig, a->reads[i].done.count == 1);
+        cr_assert_eq(a->reads[i].done.result, 8);
+        close(a->reads[i].rw.fd);
+    }
+}
+
+/* False, and the rig is not started: the kernel cannot. */
+static bool gathers(struct rig *rig, uint64_t ns)
+{
+    rig_start(rig, (struct rig_options){0});
+    if ((rig->world->lacks & WITHOUT_MIN_WAIT) != 0) {
+        rig_stop(rig);
+        cr_skip_test("this kernel has no wait for several completions");
+        return false;
+    }
+    io_gather(rig->io, ns);
+    return true;
+}
+
+Test(reactor, a_gathering_poll_takes_up_together_what_comes_within_its_time)
+{
+    struct rig rig;
+    struct alarms alarms = {0};
+    if (!gathers(&rig, GATHER_NS))
+        return;
+    uint64_t start = io_clock_ns(rig.io);
+    alarms_add(&alarms, &rig, NS_PER_MS);
+    alarms_add(&alarms, &rig, 20 * NS_PER_MS);
+    cr_assert_eq(io_poll(rig.io, start + 5 * NS_PER_S, 16), 2);
+    cr_assert_geq(io_now_ns(rig.io), start + GATHER_NS);
+    cr_assert_lt(io_now_ns(rig.io), start + 4 * NS_PER_S);
+    alarms_end(&alarms, &rig);
+    rig_stop(&rig);
+}
+
+Test(reactor, a_poll_that_has_gathered_nothing_in_its_time_returns_with_the_first)
+{
+    struct rig rig;
+    struct alarms alarms = {0};
+    if (!gathers(&rig, NS_PER_MS))
+        return;
+    uint64_t start = io_clock_ns(rig.io);
+    alarms_add(&alarms, &rig, 50 * NS_PER_MS);
+    alarms_add(&alarms, &rig, 990 * NS_PER_MS);
+    cr_assert_eq(io_poll(rig.io, start + 5 * NS_PER_S, 16), 1);
+    cr_assert_lt(io_now_ns(rig.io), start + 990 * NS_PER_MS);
+    alarms_end(&alarms, &rig);
+    rig_stop(&rig);
+}
+
+Test(reactor, a_gathering_poll_waits_no_longer_once_it_has_much)
+{
+    struct rig rig;
+    struct alarms alarms = {0};
+    if (!gathers(&rig, GATHER_NS))
+        return;
+    for (uint32_t i = 0; i < ALARMS_MAX; i++)
+        alarms_add(&alarms, &rig, NS_PER_MS);
+    uint64_t start = io_clock_ns(rig.io);
+    cr_assert_geq(io_poll(rig.io, start + 5 * NS_PER_S, 64), 32);
+    cr_assert_lt(io_now_ns(rig.io), start + GATHER_NS);
+    io_gather(rig.io, 0);
+    alarms_end(&alarms, &rig);
+    rig_stop(&rig);
+}
+
+Test(reactor, nothing_is_gathered_where_the_kernel_cannot_or_when_it_is_called_off)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        struct rig rig;
+        struct alarms alarms = {0};
+        rig_start(&rig, (struct rig_options){.without = i == 0 ? WITHOUT_MIN_WAIT : 0});
+        io_gather(rig.io, GATHER_NS);
+        if (i == 1)
+            io_gather(rig.io, 0);
+        uint64_t start = io_clock_ns(rig.io);
+        alarms_add(&alarms, &rig, NS_PER_MS);
+        cr_assert_eq(io_poll(rig.io, start + 5 * NS_PER_S, 16), 1);
+        cr_assert_lt(io_now_ns(rig.io), start + GATHER_NS);
+        alarms_end(&alarms, &rig);
+        rig_stop(&rig);
+    }
 }
 
 Test(reactor, a_poll_without_time_does_not_wait)

@@ -2,7 +2,8 @@
  *
  * The catcher raises its bell, looks once more, and sleeps; the thrower publishes and wakes who
  * sleeps. A wake that is lost shows as a poll that runs into its limit. Played on rings that wake
- * each other, on eventfds, and with cores that look for a while before they sleep. Built plain it
+ * each other, on eventfds, with cores that look for a while before they sleep, and with cores
+ * that let wakes gather. Built plain it
  * proves liveness; built with the thread sanitizer, that nothing but the rings is shared. */
 #include "core/ring.h"
 #include "io/uring/uring_priv.h"
@@ -19,6 +20,7 @@ struct court {
     struct ring rings[2];
     struct bell bells[2];
     uint32_t spin_us;
+    uint64_t gather_ns;
 };
 
 struct player {
@@ -74,6 +76,7 @@ static void play(void *argument)
                                .mem = &p->mem,
                                .spin_us = p->court->spin_us};
     CHECK(io_start(&p->io, &config, why, sizeof(why)) == 0);
+    io_gather(p->io, p->court->gather_ns);
     if (p->index == 0)
         throw_ball(p, p->court);
     for (uint32_t i = 0; i < THROWS; i++) {
@@ -90,11 +93,12 @@ static void play(void *argument)
     core_leave();
 }
 
-static void game(const char *name, uint32_t without, uint32_t spin_us)
+static void game(const char *name, uint32_t without, uint32_t spin_us, uint64_t gather_ns)
 {
     static struct court court;
     char why[256];
     court.spin_us = spin_us;
+    court.gather_ns = gather_ns;
     CHECK(mem_init(&court.mem, 1 << 20) == 0);
     CHECK(uring_world_start(&court.world, 2, without, why, sizeof(why)) == 0);
     for (uint32_t i = 0; i < 2; i++) {
@@ -117,9 +121,10 @@ static void game(const char *name, uint32_t without, uint32_t spin_us)
 
 int main(void)
 {
-    game("rings", 0, 0);
-    game("rings, looking first", 0, 20);
-    game("eventfds", WITHOUT_MSG_RING, 0);
-    game("plain rings", WITHOUT_DEFER | WITHOUT_COOP, 0);
+    game("rings", 0, 0, 0);
+    game("rings, looking first", 0, 20, 0);
+    game("rings, gathering", 0, 0, 30 * NS_PER_US);
+    game("eventfds", WITHOUT_MSG_RING, 0, 0);
+    game("plain rings", WITHOUT_DEFER | WITHOUT_COOP, 0, 0);
     return 0;
 }
