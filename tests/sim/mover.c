@@ -20,6 +20,10 @@
  *     next start
  *   - for a classic heartbeat, until it has looked in this start of the node: while the group loads
  *     heartbeats are answered well whoever sends them, as Kafka does; offsets are not
+ *   - for a classic sync, and for a join that tells a generation which it may be in already: of a
+ *     stable group they are answered without that the session begins anew, as by Kafka (a sync that
+ *     ends the round begins it, but whose was that?). So from a sync on it counts on what its join
+ *     has begun, else on its heartbeats
  *   - for a cooperative classic member, from its join until its sync is answered: see mover_join */
 #include "tests/sim/mover_priv.h"
 
@@ -530,6 +534,8 @@ static void mover_down(struct link *l)
         group_doubts(m->group, m->index);
     }
     m->full = true;
+    if (m->asking)
+        m->heard = INT32_MAX;
     m->asking = false;
     if (m->leaving)
         mover_gone(m);

@@ -72,6 +72,8 @@ void mover_join(struct mover *m)
     uint8_t bytes[BYTES_MAX];
     if (!m->run->mixed.options.cooperative || m->epoch == 0)
         mover_gives_up(m, m->owned, true);
+    if (m->id[0] == 0)
+        m->heard = 0;
     join_group_request_init(&q);
     join_group_request_protocol_init(&protocol);
     protocol.name = mover_text(protocol_of(m));
@@ -185,6 +187,8 @@ void mover_joined(struct mover *m, const struct join_group_response *a, struct a
     }
     if (mover_error(m, "JoinGroup", a->error_code))
         return;
+    m->session_ns = a->generation_id > m->heard ? m->since_ns : 0;
+    m->heard = MAX(m->heard, a->generation_id);
     mover_epoch(m, a->generation_id, m->epoch == 0);
     m->seen_count = 0;
     if (wire_string_equal(a->leader, mover_text(m->id)) && !a->skip_assignment) {
@@ -285,7 +289,8 @@ void mover_synced(struct mover *m, const struct sync_group_response *a, struct a
     uint64_t lost = m->owned & ~cells;
     mover_gives_up(m, lost, true);
     m->full = false;
-    mover_owns(m, cells, true);
+    m->since_ns = m->session_ns;
+    mover_owns(m, cells, m->session_ns > 0);
     if (lost != 0 || !known)
         mover_move(m, MOVER_JOIN, known ? 1 : MOVER_PAUSE_NS);
     else
