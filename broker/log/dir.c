@@ -314,12 +314,33 @@ static bool segment_with_data(void *context, const char *name, bool is_directory
     return !*found;
 }
 
+/* What is in the way of a new folder: one of another topic, whose deletion could not rename it.
+ * What is left of an earlier try for the same topic, or has no id yet, is not in the way. */
+static int folder_clear(struct log_dir *d, const char *name, struct uuid id)
+{
+    struct uuid found;
+    char path[PATH_ROOM];
+    int error = metadata_read(d, name, &found);
+    if (error == -ENOENT || error == -EILSEQ)
+        return 0;
+    if (error != 0 || uuid_equal(found, id))
+        return error;
+    SOMETIMES("a folder of a deleted topic is in the way of its successor's");
+    trace_line(d->core->trace, TRACE_LOG, TRACE_WARN,
+               "%s/%s is of a deleted topic: it is moved aside", d->path, name);
+    error = dir_move_aside(d, name, "stray", NULL);
+    path_in_dir(path, d->path, name);
+    return error != 0 ? error : io_mkdir(d->core->io, path);
+}
+
 static int folder_make(struct log_dir *d, const char *name, struct uuid id)
 {
     char path[PATH_ROOM];
     path_in_dir(path, d->path, name);
     int error = io_mkdir(d->core->io, path);
-    if (error != 0 && error != -EEXIST)
+    if (error == -EEXIST)
+        error = folder_clear(d, name, id);
+    if (error != 0)
         return error;
     d->root_dirty = true;
     return metadata_write(d, name, id);

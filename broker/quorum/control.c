@@ -20,6 +20,9 @@
  *  2. Deltas are published after their records are durable, in the order of the log.
  *  3. A replaced leaf is freed when no core has the delta that replaced it.
  *  4. A snapshot is made between two groups, when md is exactly what is durable.
+ *  5. A delta that makes topics is published when every core has applied those before it that
+ * remove some: folders go by name, and that of a new topic must not be taken for that of the old
+ * one by a core that has not heard yet that there is another.
  *
  * Before a step is made there is space for what it may write (metalog_has_room): afterwards it is
  * too late, md has it. On a full disk what makes topics larger is refused and says so; deletions,
@@ -348,13 +351,49 @@ static void fail(struct control *c, int error)
     c->config.failed(c->config.context, error);
 }
 
-static void publish(struct control *c, struct image_delta *d)
+static void publish_now(struct control *c, struct image_delta *d)
 {
     assert(d->offset <= c->durable_offset); /* invariant 2 */
     for (uint32_t i = 0; i < c->config.cores_count; i++)
         d->holders[i / 64] |= 1ull << (i % 64);
     list_push_back(&c->deltas_away, &d->link);
     c->config.publish(c->config.context, d);
+}
+
+/* Does it make topics, or (`removes`) remove some? */
+static bool delta_does(const struct image_delta *d, bool removes)
+{
+    for (uint32_t i = 0; i < d->changes_count; i++) {
+        const struct image_change *change = &d->changes[i];
+        if (change->kind == IMAGE_TOPIC &&
+            (removes ? change->topic.after == NULL : change->topic.before == NULL))
+            return true;
+    }
+    return false;
+}
+
+static bool delta_must_wait(const struct control *c, const struct image_delta *d)
+{
+    bool waits = false;
+    if (!delta_does(d, false))
+        return false;
+    LIST_EACH(l, &c->deltas_away)
+    waits = waits || delta_does(container_of(l, struct image_delta, link), true);
+    return waits;
+}
+
+/* As many of those that are durable as may go: invariant 5. */
+static void publish_held(struct control *c)
+{
+    for (struct list *l; (l = list_first(&c->deltas_held)) != NULL;) {
+        struct image_delta *d = container_of(l, struct image_delta, link);
+        if (delta_must_wait(c, d)) {
+            SOMETIMES("new topics wait until every core has let old ones go");
+            return;
+        }
+        list_remove(l);
+        publish_now(c, d);
+    }
 }
 
 static void publish_first(struct control *c)
@@ -366,7 +405,7 @@ static void publish_first(struct control *c)
     }
     c->phase = CONTROL_PHASE_PUBLISHING;
     full->offset = c->durable_offset;
-    publish(c, full);
+    publish_now(c, full);
 }
 
 static void snapshot_maybe(struct control *c);
@@ -390,8 +429,8 @@ static void appended(struct op *op)
         return;
     }
     list_splice_back(&c->awaiting, &c->grouped);
-    for (struct list *l; (l = list_pop_front(&c->group_deltas)) != NULL;)
-        publish(c, container_of(l, struct image_delta, link));
+    list_splice_back(&c->deltas_held, &c->group_deltas);
+    publish_held(c);
     snapshot_maybe(c);
     calls_complete(c);
     group_run(c);
@@ -445,6 +484,7 @@ void control_delta_applied(struct control *c, const struct image_delta *delta, s
         c->config.loaded(c->config.context);
         kick_soon(c);
     }
+    publish_held(c);
     calls_complete(c);
 }
 
@@ -533,6 +573,7 @@ int control_start(struct control **control, const struct control_config *config,
     list_init(&c->grouped);
     list_init(&c->awaiting);
     list_init(&c->group_deltas);
+    list_init(&c->deltas_held);
     list_init(&c->deltas_away);
     batch_buffer_init(&c->group, config->mem);
     batch_buffer_init(&c->snapshot_bytes, config->mem);
@@ -603,7 +644,8 @@ void control_free(struct control *c)
         memset(d->holders, 0, sizeof(d->holders)); /* no core has an image any more */
         delta_retire(mem, d);
     }
-    for (struct list *l; (l = list_pop_front(&c->group_deltas)) != NULL;)
+    list_splice_back(&c->deltas_held, &c->group_deltas);
+    for (struct list *l; (l = list_pop_front(&c->deltas_held)) != NULL;)
         delta_retire(mem, container_of(l, struct image_delta, link));
     metadata_destroy(&c->md);
     batch_buffer_release(&c->group);

@@ -37,6 +37,7 @@ struct control {
     int64_t next_offset;     /* of the next record */
     int64_t durable_offset;  /* last one in the log and synced */
     int64_t applied_offset;  /* last one that all cores have applied */
+    struct list deltas_held; /* durable, and wait to be published */
     struct list deltas_away; /* published, in order */
     struct timer kick;       /* looks at the queue in the next turn */
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define DAY_MS 86400000ll
@@ -578,6 +579,40 @@ Test(log_admin, moves_folders_aside_that_belong_to_nobody)
     char path[300];
     snprintf(path, sizeof(path), "%s/t1-0", r.dirs[0]);
     cr_assert_eq(access(path, F_OK), -1);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+static void put_file(const char *folder, const char *name, const char *text)
+{
+    char path[400];
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    FILE *f = fopen(path, "w");
+    cr_assert_not_null(f);
+    cr_assert_geq(fputs(text, f), 0);
+    cr_assert_eq(fclose(f), 0);
+}
+
+Test(log_admin, moves_aside_what_a_deleted_topic_of_the_name_has_left_while_it_serves)
+{
+    struct log_rig r;
+    log_rig_start(&r);
+    (void)start(&r, NULL);
+    char path[300], id_text[UUID_TEXT_SIZE], text[200];
+    snprintf(path, sizeof(path), "%s/t7-0", r.dirs[0]);
+    cr_assert_eq(mkdir(path, 0755), 0); /* its deletion could not rename it */
+    snprintf(text, sizeof(text), "version: 0\ntopic_id: %s", uuid_text(log_rig_id(99), id_text));
+    put_file(path, "partition.metadata", text);
+    put_file(path, "00000000000000000000.log", "records of somebody else");
+    struct topic_config config = log_rig_config();
+    struct log *l = log_rig_log(&r, 7, &config);
+    cr_assert(log_rig_traced(&r, "t7-0 is of a deleted topic: it is moved aside"));
+    cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(0)), KE_NONE);
+    log_rig_kill(&r);
+    log_rig_open(&r);
+    l = log_rig_log(&r, 7, &config);
+    log_rig_serve(&r);
+    cr_assert_eq(log_rig_check(&r, l, 0), 1);
     log_rig_stop(&r);
     log_rig_end(&r);
 }

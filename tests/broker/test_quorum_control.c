@@ -266,6 +266,75 @@ Test(quorum_control, a_call_is_done_only_when_all_cores_have_its_delta)
     quorum_end(&q);
 }
 
+static void call_begin(struct quorum_rig *q, struct quorum_call *call, int16_t api_key,
+                       int16_t version, const void *request, void *response)
+{
+    memset(call, 0, sizeof(*call));
+    arena_init(&call->arena, &q->mem, 1u << 20);
+    call->call = (struct control_call){.api_key = api_key,
+                                       .version = version,
+                                       .request = request,
+                                       .response = response,
+                                       .arena = &call->arena,
+                                       .done = quorum_called};
+    control_submit(q->control, &call->call);
+}
+
+static int64_t end_offset(const struct quorum_rig *q)
+{
+    struct control_stats stats;
+    control_stats(q->control, &stats);
+    return stats.end_offset;
+}
+
+Test(quorum_control, a_topic_of_the_same_name_is_told_when_all_cores_have_let_the_old_one_go)
+{
+    struct quorum_rig q;
+    struct delete_topics_request_delete_topic_state state;
+    struct delete_topics_request gone;
+    struct delete_topics_response gone_response;
+    struct create_topics_request_creatable_topic topic;
+    struct create_topics_request made;
+    struct create_topics_response made_response;
+    struct quorum_call deletion, creation;
+    quorum_begin(&q, "", "");
+    cr_assert(quorum_start(&q), "%s", q.why);
+    cr_assert_eq(quorum_create_topic(&q, "again", 1), KE_NONE);
+    delete_topics_request_delete_topic_state_init(&state);
+    delete_topics_request_init(&gone);
+    delete_topics_response_init(&gone_response);
+    create_topics_request_creatable_topic_init(&topic);
+    create_topics_request_init(&made);
+    create_topics_response_init(&made_response);
+    state.name = topic.name = wire_string_of("again");
+    topic.num_partitions = topic.replication_factor = 1;
+    gone.topics = &state;
+    made.topics = &topic;
+    gone.topics_count = made.topics_count = 1;
+    q.hold = true;
+    call_begin(&q, &deletion, 20, 6, &gone, &gone_response);
+    RIG_UNTIL_TURN(&q, q.away_count == 1);
+    int64_t end = end_offset(&q);
+    call_begin(&q, &creation, 19, 4, &made, &made_response);
+    RIG_UNTIL_TURN(&q, end_offset(&q) > end);
+    cr_assert_eq(q.away_count, 1);
+    control_delta_applied(q.control, q.away[0], (struct core_id){1});
+    cr_assert_eq(q.away_count, 1); /* core 0 may have the old one open still */
+    control_delta_applied(q.control, q.away[0], (struct core_id){0});
+    cr_assert(deletion.done && !creation.done);
+    cr_assert_eq(q.away_count, 2);
+    q.away[0] = q.away[1];
+    q.away_count = 1;
+    q.hold = false;
+    RIG_UNTIL_TURN(&q, creation.done);
+    cr_assert_eq(made_response.topics[0].error_code, KE_NONE);
+    cr_assert(image_topic_by_name(&q.images[0], "again", 5) != NULL);
+    quorum_forget(&deletion);
+    quorum_forget(&creation);
+    quorum_stop(&q);
+    quorum_end(&q);
+}
+
 Test(quorum_control, blocks_of_producer_ids_follow_each_other_over_restarts)
 {
     struct quorum_rig q;

@@ -86,8 +86,9 @@ struct mover {
     uint32_t lags; /* heartbeats before it gives up what it should */
     /* as classic */
     uint64_t offered; /* cells of its subscription when it joined */
-    int32_t heard;       /* no generation above it can have been made with this id in it */
-    uint64_t session_ns; /* its join has begun its session then, at the earliest; 0: it may not have */
+    int32_t heard;    /* no generation above it can have been made with this id in it */
+    uint64_t
+        session_ns; /* its join has begun its session then, at the earliest; 0: it may not have */
     struct mover_seen {
         char id[64];
         uint32_t topics;
