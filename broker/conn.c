@@ -59,6 +59,7 @@ int conns_init(struct conns *c, struct data_core *core)
     list_init(&c->starved);
     list_init(&c->assembling);
     list_init(&c->sending);
+    c->count_max = CONNS_MAX;
     pool_init(&c->pool, &core->mem, sizeof(struct conn), CONNS_MAX);
     pool_init(&c->outgoing, &core->mem, sizeof(struct outgoing), OUTGOING_MAX);
     timer_init(&c->sweep, conns_sweep);
@@ -93,7 +94,7 @@ static bool conns_admit(const struct data_core *core, const struct io_address *p
     uint32_t cores = core->cores_count;
     uint32_t share = (uint32_t)config->max_connections / cores +
                      ((uint32_t)config->max_connections % cores != 0);
-    if (core->conns.count >= MIN(share, CONNS_MAX))
+    if (core->conns.count >= MIN(share, core->conns.count_max))
         return false;
     int32_t per_ip = config->max_connections_per_ip;
     for (uint32_t i = 0; i < config->ip_overrides_count; i++) {
@@ -106,15 +107,31 @@ static bool conns_admit(const struct data_core *core, const struct io_address *p
     return conns_from(&core->conns, peer) < ip_share;
 }
 
+static void conn_refuse(struct data_core *core, int fd)
+{
+    struct conns *all = &core->conns;
+    uint64_t now_ns = io_now_ns(core->io);
+    SOMETIMES("a connection is refused");
+    all->refused++;
+    io_socket_close(core->io, fd);
+    if (all->count < all->count_max || now_ns < all->quiet_until_ns)
+        return;
+    SOMETIMES("connections are refused for the sake of files");
+    all->quiet_until_ns = now_ns + ACCEPT_QUIET_NS;
+    trace_line(
+        &core->trace, TRACE_NET, TRACE_WARN,
+        "new connections are refused: this core has %u, and what is left of %llu descriptors "
+        "is for files; raise the limit of open files (ulimit -n, LimitNOFILE=)",
+        all->count, (unsigned long long)io_descriptors_max(core->io));
+}
+
 void conn_open(struct data_core *core, int fd, const struct io_address *peer, uint16_t listener)
 {
     assert(core_same(core_self(), core->id));
     assert(fd >= 0);
     struct conn *c = conns_admit(core, peer) ? pool_acquire(&core->conns.pool) : NULL;
-    SOMETIMES_IF(c == NULL, "a connection is refused");
     if (c == NULL) {
-        core->conns.refused++;
-        io_socket_close(core->io, fd);
+        conn_refuse(core, fd);
         return;
     }
     memset(c, 0, sizeof(*c));

@@ -81,6 +81,8 @@ struct conns {
     uint64_t frames_bytes;           /* of frames that are assembled or worked on */
     uint64_t scarce_ns;              /* when memory was last found scarce; 0: never */
     uint32_t count;
+    uint32_t count_max;      /* of descriptors: the others are for files */
+    uint64_t quiet_until_ns; /* that there are no more is not told again before */
     struct pool pool, outgoing;
     struct timer sweep;
     uint64_t accepted, refused, closed_idle, closed_bad, closed_stalled;

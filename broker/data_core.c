@@ -57,6 +57,25 @@ static void data_core_tell(struct data_core *c, uint32_t dir, int error, const c
 static void data_core_accepted(struct op *op);
 static void data_core_rested(struct timer *t);
 
+/* Of the sets of descriptors that segments take, one core's share. */
+static uint32_t data_core_file_sets(const struct data_core *c)
+{
+    uint64_t sets = io_descriptors_max(c->io) / DESCRIPTORS_SEGMENTS_SHARE / c->cores_count / 4;
+    return (uint32_t)MIN(MAX(sets, DESCRIPTORS_SETS_MIN), UINT32_MAX);
+}
+
+/* Connections that this core may have, so that all cores find descriptors for files. */
+static uint32_t data_core_conns_max(const struct data_core *c)
+{
+    const struct broker_config *b = c->config;
+    uint64_t most = io_descriptors_max(c->io);
+    uint64_t of_core = 4ull * data_core_file_sets(c) +
+                       (uint64_t)b->torc_wal_files * b->log_dirs_count + DESCRIPTORS_OF_CORE;
+    uint64_t kept = of_core * c->cores_count + DESCRIPTORS_OF_NODE;
+    uint64_t left = most > kept ? (most - kept) / c->cores_count : 0;
+    return (uint32_t)MIN(MAX(left, 1), CONNS_MAX); /* one: or nobody could ask what is wrong */
+}
+
 static int data_core_make(struct data_core *c, char *why, size_t why_size)
 {
     struct io_config config = {.world = c->node->world,
@@ -83,6 +102,7 @@ static int data_core_make(struct data_core *c, char *why, size_t why_size)
         return -ENOMEM;
     }
     compress_init(c->compress, &c->mem);
+    c->conns.count_max = data_core_conns_max(c);
     return data_core_listen(c, why, why_size);
 }
 
@@ -280,6 +300,7 @@ static int data_core_start_logs(struct data_core *c)
         .wal_file_bytes = (uint64_t)b->torc_wal_file_bytes,
         .wal_files_count = (uint32_t)b->torc_wal_files,
         .cache_bytes = data_core_cache_bytes(c),
+        .files_open_max = data_core_file_sets(c),
         .read_bytes_max = c->mem.budget_bytes / READS_SHARE,
         .clean_start = c->node->clean_start,
         .retention_check_ms = b->log_retention_check_interval_ms,

@@ -66,6 +66,15 @@
 #define ACCEPT_REST_NS (100 * NS_PER_MS)
 /* How often it is told, at most. */
 #define ACCEPT_QUIET_NS (10 * NS_PER_S)
+
+/* Descriptors. A node that has given all of them to clients cannot go on in its logs, so a core
+ * takes connections only as long as there is left what all cores may need for files: sets of four
+ * for segments, of which an idle one is closed for the next (a quarter of what there is, at least
+ * as many as the smallest node needs), the WAL's, and these. */
+#define DESCRIPTORS_SEGMENTS_SHARE 4u
+#define DESCRIPTORS_SETS_MIN       8u
+#define DESCRIPTORS_OF_CORE        32u /* its ring, listeners, and what is open for a moment */
+#define DESCRIPTORS_OF_NODE        32u /* the metadata log, locks, torc stat, standard ones */
 /* How often a core looks for connections that have been idle for too long. */
 #define IDLE_SWEEP_NS (500 * NS_PER_MS)
 

@@ -276,6 +276,8 @@ NODISCARD int io_thread_start(struct io_thread **thread, void (*run)(void *argum
 void io_thread_join(struct io_thread *thread);
 /* Memory this process may use: the machine's, narrowed by its cgroup. */
 uint64_t io_memory_bytes(void);
+/* Descriptors that this process may have open; io_world_start has raised it as far as it may go. */
+uint64_t io_descriptors_max(const struct io *io);
 /* All of this memory is about to be used: let the kernel back it by the largest pages it has. */
 void io_use_large_pages(void *memory, size_t size);
 /* CPUs this process may use (affinity and cgroup quota), at least 1. */

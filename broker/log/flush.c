@@ -620,7 +620,7 @@ static void flush_judge_error(struct flush *f)
     l->want_sync |= f->settle;
     if (f->error == -ENOSPC || f->error == -EDQUOT)
         dir_full(l->dir);
-    else if (f->error != -ENOMEM && f->error != -EMFILE && f->error != -ENFILE)
+    else if (!error_passes(f->error))
         dir_fail(l->dir, f->error, "writing a segment");
 }
 

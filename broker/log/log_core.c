@@ -87,6 +87,8 @@ int log_core_start(struct log_core **core, const struct log_core_config *config)
     if (c == NULL)
         return -ENOMEM;
     c->config = *config;
+    c->files_open_max =
+        config->files_open_max > 0 ? MIN(config->files_open_max, FILES_OPEN_MAX) : FILES_OPEN_MAX;
     /* One chunk per WAL and one for cached logs are being filled: as many again must be to be had,
      * or log_core_has_room never says yes. */
     c->config.cache_bytes =

@@ -3,6 +3,8 @@
 #ifndef BROKER_LOG_LOG_PRIV_H
 #define BROKER_LOG_LOG_PRIV_H
 
+#include <errno.h>
+
 #include "broker/log/log.h"
 #include "broker/log/wal_format.h"
 #include "core/core.h"
@@ -17,13 +19,14 @@
 #define CHUNKS_SINGLE    2u                 /* chunks of a core that are not made in pairs */
 #define CHUNK_IDLE_NS    (30ull * NS_PER_S) /* cached longer than this without use: given back */
 #define WAL_FILES_MAX    64u
-#define WAL_WRITE_GROUPS 8u           /* groups that may leave in one write */
-#define WAL_WRITE_BYTES  (2u << 20)   /* and how much, unless the first one alone is more */
-#define WAL_WRITES_MAX   3u           /* in flight at once */
-#define WAL_FLYING_BYTES (2u << 20)   /* and how much, unless it is one write alone */
-#define WAL_ZERO_AHEAD   (4u << 20)   /* between groups and zeroing: more than is in flight */
-#define WAL_ZERO_BYTES   (256u << 10) /* piece of background zeroing */
-#define FLUSH_OPS_MAX    32u          /* logs being flushed at once */
+#define WAL_WRITE_GROUPS 8u             /* groups that may leave in one write */
+#define WAL_WRITE_BYTES  (2u << 20)     /* and how much, unless the first one alone is more */
+#define WAL_WRITES_MAX   3u             /* in flight at once */
+#define WAL_FLYING_BYTES (2u << 20)     /* and how much, unless it is one write alone */
+#define WAL_ZERO_AHEAD   (4u << 20)     /* between groups and zeroing: more than is in flight */
+#define WAL_ZERO_BYTES   (256u << 10)   /* piece of background zeroing */
+#define WAL_MAKE_REST_NS (1 * NS_PER_S) /* between tries to make a file */
+#define FLUSH_OPS_MAX    32u            /* logs being flushed at once */
 #define FLUSH_IOV_MAX    256u
 #define FLUSH_STAGE_BYTES                                                                          \
     (256u << 10)                       /* small batches are gathered here before they are written  \
@@ -32,7 +35,7 @@
 #define FLUSH_WRITE_BYTES (1u << 20)   /* one write */
 #define FLUSH_EAGER_BYTES (1u << 20)   /* a log with so much in memory only is flushed at once */
 #define FLUSH_UNCACHED    (256u << 10) /* writes from here on need not stay in the page cache */
-#define FILES_OPEN_MAX    768u         /* sets of 4 fds: 3072 of 20000 for one core of up to 6 */
+#define FILES_OPEN_MAX    768u         /* sets of 4 descriptors, if the caller allows so many */
 #define PATH_ROOM         1200u
 #define READ_GATHER_BYTES (64u << 10) /* block into which small batches are gathered */
 #define READ_SMALL        1024u
@@ -242,6 +245,8 @@ struct wal {
     uint8_t *zero_block;
     uint32_t zero_file;
     uint64_t zero_from;
+    uint64_t
+        make_ns; /* no other file is made before: it failed for want of descriptors or memory */
 };
 
 NODISCARD int wal_init(struct wal *w, struct log_dir *d);
@@ -400,6 +405,12 @@ struct log {
     uint32_t users;          /* flush and cold reads; a deleted log is freed at 0 */
 };
 
+/* Want of memory or descriptors: it says nothing about the directory, and is over some day. */
+static inline bool error_passes(int error)
+{
+    return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+}
+
 static inline const struct topic_config *log_config(const struct log *l)
 {
     return &l->config->topic;
@@ -461,7 +472,7 @@ struct log_core {
     struct stage_table flush_stages;
     uint64_t txn_guard; /* the last one given out */
     struct list files_lru;
-    uint32_t files_open;
+    uint32_t files_open, files_open_max;
 
     struct list doomed; /* renamed files and folders, to be removed later */
     struct timer tick;

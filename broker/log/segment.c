@@ -259,7 +259,7 @@ void segment_close(struct log_core *c, struct segment *s)
 static int files_make(struct log_core *c, struct segment *s)
 {
     struct list *oldest = list_first(&c->files_lru);
-    if (c->files_open >= FILES_OPEN_MAX && oldest != NULL)
+    if (c->files_open >= c->files_open_max && oldest != NULL)
         segment_close(c, container_of(oldest, struct segment_files, lru)->segment);
     s->files = mem_alloc(c->mem, sizeof(*s->files));
     if (s->files == NULL)

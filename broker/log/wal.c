@@ -27,9 +27,9 @@
  *     on the device: damage at the end of a file that has a successor, and a newer group in a file
  *     with an older header, are rot, not torn tails.
  *
- * Failure: a failed write or sync fails the directory, once, for good (dir_fail). No space for a
- * new file: the files that are there go on in turn; with one alone, appends wait (and then are
- * refused for want of room) until there is space. */
+ * Failure: a failed write or sync fails the directory, once, for good (dir_fail). No space, no
+ * descriptor or no memory for a new file: the files that are there go on in turn; with one alone,
+ * appends wait (and then are refused for want of room) until there is some. */
 #include "broker/log/log_priv.h"
 
 #include <errno.h>
@@ -385,11 +385,19 @@ static uint32_t wal_next_number(const struct wal *w)
     return w->current + 1 < w->files_count ? w->current + 1 : 0;
 }
 
+/* Is there another file to come, and is there what it takes as far as is known? */
+static bool wal_may_make(const struct wal *w)
+{
+    const struct log_core *c = wal_core(w);
+    return w->files_count < c->config.wal_files_count && dir_writable(w->dir) &&
+           io_now_ns(c->io) >= w->make_ns;
+}
+
 uint64_t wal_wants_settled(const struct wal *w)
 {
     if (w->state.now == WAL_CLOSED || w->state.now == WAL_FAILED)
         return 0;
-    if (w->files_count < wal_core(w)->config.wal_files_count && dir_writable(w->dir))
+    if (wal_may_make(w))
         return 0; /* the next file will be a new one */
     const struct wal_file *next = &w->files[wal_next_number(w)];
     return next->holders > 0 ? next->serial : 0;
@@ -452,19 +460,30 @@ static void wal_zeroed(struct op *op)
     w->files[w->zero_file].zeroed = w->zero_from + (uint64_t)op->result;
 }
 
+/* The next file is not there in time, maybe: then the log goes on in those that are. */
+static void wal_make_later(struct wal *w, int error)
+{
+    struct log_core *c = wal_core(w);
+    w->make_ns = io_now_ns(c->io) + WAL_MAKE_REST_NS;
+    trace_line(
+        c->trace, TRACE_LOG, TRACE_WARN,
+        "%s: no WAL file can be made just now, it is tried again: %s; raise the limit of open "
+        "files (ulimit -n, LimitNOFILE=) or the memory",
+        w->dir->path, strerror(-error));
+}
+
 /* Makes the next file once this one is half full, or has no room for the group that is to be
  * written, and zeroes it. */
 static void wal_prepare(struct wal *w)
 {
-    struct log_core *c = wal_core(w);
     bool soon = w->position > wal_file_bytes(w) / 2 || w->state.now == WAL_STALLED;
-    bool make = w->files_count < c->config.wal_files_count && dir_writable(w->dir) && soon &&
-                w->current + 1 == w->files_count;
-    if (make) {
+    if (soon && w->current + 1 == w->files_count && wal_may_make(w)) {
         int error = wal_file_open(w, w->files_count);
         SOMETIMES_IF(error == -ENOSPC, "there is no space for another WAL file");
         if (error == -ENOSPC || error == -EDQUOT)
             dir_full(w->dir);
+        else if (error_passes(error))
+            wal_make_later(w, error);
         else if (error != 0)
             dir_fail(w->dir, error, "making a WAL file");
     }

@@ -330,6 +330,8 @@ void metalog_append(struct metalog *m, const uint8_t *bytes, uint32_t size, stru
         result = metalog_write_index(m);
         if (result == 0)
             result = metalog_add_segment(m, m->end_offset);
+        if (result == -EMFILE || result == -ENFILE)
+            result = 0; /* it goes on in the old one, and tries again with the next append */
     }
     m->append_op = op;
     m->append_bytes = bytes;

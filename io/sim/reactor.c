@@ -153,6 +153,11 @@ uint64_t io_memory_bytes(void)
     return MEMORY_BYTES;
 }
 
+uint64_t io_descriptors_max(const struct io *io)
+{
+    return io->machine->fds_limit;
+}
+
 /* ---- start and stop -------------------------------------------------------------------------- */
 
 int io_world_start(struct io_world **world, uint32_t cores_count, char *why, size_t why_size)

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -307,8 +308,29 @@ int uring_world_start(struct io_world **world, uint32_t cores_count, uint32_t wi
     return 0;
 }
 
+uint64_t io_descriptors_max(const struct io *io)
+{
+    struct rlimit limit;
+    assert(io != NULL);
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return UINT32_MAX;
+    return limit.rlim_cur;
+}
+
+/* The soft limit is low for the sake of programs that select(); a broker asks for all it may have.
+ */
+static void raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit); /* it does with what it has */
+}
+
 int io_world_start(struct io_world **world, uint32_t cores_count, char *why, size_t why_size)
 {
+    raise_descriptors();
     return uring_world_start(world, cores_count, 0, why, why_size);
 }
 

@@ -2,6 +2,8 @@
 #include "tests/broker/log_rig.h"
 
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 Test(log_append, gives_offsets_and_is_read_back_from_memory)
 {
@@ -220,6 +222,51 @@ Test(log_append, fails_all_waiting_when_the_topic_is_deleted)
     cr_assert_eq(a[0].a.error, KE_UNKNOWN_TOPIC_OR_PARTITION);
     cr_assert_eq(a[1].a.error, KE_NONE);
     cr_assert_eq(w.fired, 1);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+/* Nothing more can be opened; the limit there was. */
+static struct rlimit use_up_descriptors(void)
+{
+    struct rlimit before, now;
+    int lowest = dup(STDIN_FILENO);
+    cr_assert_geq(lowest, 0);
+    cr_assert_eq(close(lowest), 0);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    now = before;
+    now.rlim_cur = (rlim_t)lowest;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &now), 0);
+    return before;
+}
+
+Test(log_append, goes_on_when_there_was_no_descriptor_for_the_next_wal_file)
+{
+    struct log_rig r;
+    struct log_rig_append a[64];
+    uint32_t sent = 0;
+    log_rig_start(&r);
+    log_rig_open(&r);
+    log_rig_serve(&r);
+    struct log *l = log_rig_log(&r, 1, NULL);
+    struct rlimit limit = use_up_descriptors();
+    while (!log_rig_traced(&r, "no WAL file can be made just now")) {
+        cr_assert_lt(sent, 64u);
+        cr_assert(log_rig_append(&r, l, &a[sent], BATCH_SPEC(.value_size = 16000)));
+        LOG_UNTIL(&r, a[sent].done > 0);
+        cr_assert_eq(a[sent++].a.error, KE_NONE);
+    }
+    for (; sent < 24; sent++) /* more than the first file has room for */
+        cr_assert(log_rig_append(&r, l, &a[sent], BATCH_SPEC(.value_size = 16000)));
+    for (int i = 0; i < 20; i++)
+        log_rig_turn(&r);
+    cr_assert_eq(a[23].done, 0u);
+    cr_assert_eq(r.failed_dirs, 0u);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    LOG_UNTIL(&r, a[23].done > 0);
+    for (uint32_t i = 0; i < sent; i++)
+        cr_assert_eq(a[i].a.error, KE_NONE);
+    cr_assert_eq(log_rig_check(&r, l, 0), 24);
     log_rig_stop(&r);
     log_rig_end(&r);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -54,6 +55,22 @@ Test(world, want_of_memory_and_of_descriptors_is_named)
     forbid_io_uring(EMFILE); /* of two filters the error of the later one wins */
     cr_assert_eq(io_world_start(&world, 1, why, sizeof(why)), -EMFILE);
     cr_assert_not_null(strstr(why, "LimitNOFILE"), "%s", why);
+}
+
+Test(world, asks_for_as_many_descriptors_as_it_may_have)
+{
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = 64;
+    cr_assert_lt(limit.rlim_cur, limit.rlim_max);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    struct io_world *world = NULL;
+    char why[256] = "";
+    cr_assert_eq(io_world_start(&world, 1, why, sizeof(why)), 0, "%s", why);
+    struct rlimit now;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &now), 0);
+    cr_assert_eq(now.rlim_cur, limit.rlim_max);
+    io_world_stop(world);
 }
 
 Test(world, an_old_kernel_is_refused_by_name)
