@@ -116,7 +116,6 @@ static void conn_refuse(struct data_core *core, int fd)
     io_socket_close(core->io, fd);
     if (all->count < all->count_max || now_ns < all->quiet_until_ns)
         return;
-    SOMETIMES("connections are refused for the sake of files");
     all->quiet_until_ns = now_ns + ACCEPT_QUIET_NS;
     trace_line(
         &core->trace, TRACE_NET, TRACE_WARN,

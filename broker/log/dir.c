@@ -325,7 +325,6 @@ static int folder_clear(struct log_dir *d, const char *name, struct uuid id)
         return 0;
     if (error != 0 || uuid_equal(found, id))
         return error;
-    SOMETIMES("a folder of a deleted topic is in the way of its successor's");
     trace_line(d->core->trace, TRACE_LOG, TRACE_WARN,
                "%s/%s is of a deleted topic: it is moved aside", d->path, name);
     error = dir_move_aside(d, name, "stray", NULL);
