@@ -78,18 +78,21 @@
 /* How often a core looks for connections that have been idle for too long. */
 #define IDLE_SWEEP_NS (500 * NS_PER_MS)
 
-/* With less free space in a log directory than the first, no records of clients are taken and no
- * partitions made; with more than the second, they are again. What is left is for what must go on:
- * commits, markers, metadata, what was accepted before. On a small file system they are shares. */
-#define SPACE_LOW_BYTES  (256ull << 20)
-#define SPACE_BACK_BYTES (384ull << 20)
+/* With less free space in a log directory than the first, beside what memory still has for its
+ * segments, no records of clients are taken and no partitions made; with more than the second, they
+ * are again. What is left is for what must go on: commits, markers, metadata. It is a WAL file of
+ * the default size, without which those could not go on, and the reserve of the metadata log, and
+ * some. Nothing is lost when it is not enough: who meets the end of the space waits or refuses
+ * (dir.c). On a small file system they are shares. */
+#define SPACE_LOW_BYTES  (48ull << 20)
+#define SPACE_BACK_BYTES (56ull << 20)
 static inline uint64_t space_low(uint64_t total)
 {
-    return MIN(SPACE_LOW_BYTES, total / 20);
+    return MIN(SPACE_LOW_BYTES, total / 50);
 }
 static inline uint64_t space_back(uint64_t total)
 {
-    return MIN(SPACE_BACK_BYTES, total * 3 / 40);
+    return MIN(SPACE_BACK_BYTES, total / 40);
 }
 
 _Static_assert(FRAME_COPY_MAX < FRAME_FIRST_BYTES, "small frames are copied, large ones grow");

@@ -344,17 +344,18 @@ static void part_done(struct log_append *a)
 }
 
 /* One part after the other while there is room: all of a large request may be more than the log's
- * memory holds. false: the rest waits. */
+ * memory holds. false: the rest waits. What would be refused does not wait: on a full disk there
+ * may be no room for as long as there is no space. */
 static bool leg_admit(struct data_core *core, struct produce_leg *leg)
 {
     assert(leg->pending > 0);
     while (leg->next != NULL) {
-        if (!log_core_has_room(core->logs)) {
+        struct produce_part *part = leg->next;
+        struct log *l = log_find(core->logs, part->topic_id, part->partition);
+        if (!log_core_has_room(core->logs) && l != NULL && log_takes_records(l)) {
             SOMETIMES("a produce waits for room in the log");
             return false;
         }
-        struct produce_part *part = leg->next;
-        struct log *l = log_find(core->logs, part->topic_id, part->partition);
         leg->next = part->next;
         if (part->unknown && l != NULL)
             log_txn_forget(l, leg->produce->txn->ask.producer_id, part->append.txn_guard);
@@ -486,10 +487,12 @@ void produce_leg_arrived(struct data_core *core, struct msg *msg)
 
 void produce_legs_resume(struct data_core *core)
 {
-    while (!list_empty(&core->room_waiters) && log_core_has_room(core->logs)) {
+    while (!list_empty(&core->room_waiters)) {
         struct list *l = list_pop_front(&core->room_waiters);
-        if (!leg_admit(core, container_of(l, struct produce_leg, waiter)))
-            list_push_front(&core->room_waiters, l);
+        if (leg_admit(core, container_of(l, struct produce_leg, waiter)))
+            continue;
+        list_push_front(&core->room_waiters, l);
+        return;
     }
 }
 

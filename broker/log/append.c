@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "broker/log/dir.h"
 #include "broker/log/epoch.h"
 #include "broker/log/index.h"
 #include "broker/log/producer.h"
@@ -49,6 +50,7 @@ static bool append_admit(struct log *l, struct log_append *a)
     a->log_start_offset = l->start_offset;
     if (l->state.now != LOG_OPEN || l->core->phase.now != PHASE_SERVING)
         return refused(a, KE_KAFKA_STORAGE_ERROR, "The log is offline.");
+    dir_look(l->dir);
     bool taken =
         a->origin == LOG_ORIGIN_COORDINATOR ? dir_writable(l->dir) : l->dir->state.now == DIR_OK;
     SOMETIMES_IF(!taken, "an append to a full directory is refused");
@@ -268,6 +270,12 @@ static void append_aborted(struct log *l, const struct aborted_txn *t)
     assert(to != NULL && w->open == g); /* append_reserve has left room */
     memcpy(to, &aborted, sizeof(aborted));
     (void)wal_commit(w, &entry);
+}
+
+bool log_takes_records(const struct log *l)
+{
+    return l->state.now == LOG_OPEN && l->dir->state.now == DIR_OK &&
+           l->core->phase.now == PHASE_SERVING;
 }
 
 bool log_append(struct log *l, struct log_append *a)

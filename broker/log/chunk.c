@@ -102,14 +102,21 @@ void chunk_entries(const struct chunk *k,
     }
 }
 
-static void entry_forget(struct log_core *c, const struct wal_entry *e)
+struct log *log_of_entry(struct log_core *c, const struct wal_entry *e)
 {
     if (e->type != WAL_BATCH || e->slot >= c->table_room)
-        return;
+        return NULL;
     struct log *l = c->table[e->slot];
-    if (l == NULL || l->key.partition != e->partition || !uuid_equal(l->key.topic_id, e->topic_id))
-        return; /* deleted since */
-    tail_drop(c, &l->tail, e->last_offset);
+    bool same =
+        l != NULL && l->key.partition == e->partition && uuid_equal(l->key.topic_id, e->topic_id);
+    return same ? l : NULL;
+}
+
+static void entry_forget(struct log_core *c, const struct wal_entry *e)
+{
+    struct log *l = log_of_entry(c, e);
+    if (l != NULL)
+        tail_drop(c, &l->tail, e->last_offset);
 }
 
 /* Out of the cache: nobody finds it any more. */
@@ -292,6 +299,12 @@ uint32_t chunks_room(const struct log_core *c)
                           ? (c->config.cache_bytes - c->chunk_bytes) / CHUNK_BYTES
                           : 0;
     return (uint32_t)MIN(unmade + c->chunks_free + c->evictable, UINT32_MAX);
+}
+
+uint64_t chunks_kept_bytes(const struct log_core *c)
+{
+    uint64_t spare = ((uint64_t)c->chunks_free + c->evictable) * CHUNK_BYTES;
+    return c->chunk_bytes > spare ? c->chunk_bytes - spare : 0;
 }
 
 void chunks_shrink(struct log_core *c, uint64_t now_ns)

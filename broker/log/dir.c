@@ -11,6 +11,12 @@
  *     makes space (retention, deletion) must, commits and markers of this node have what is left
  *     below the mark. Exhausted, it refuses those too, writes no segments, and ends deletions
  *     without the WAL (retention.c).
+ *  3. No client waits for space: what it appended before the shortage was seen, and cannot become
+ *     durable now, is answered with that error too. It stays where it is, and becomes durable when
+ *     there is space: an idempotent producer that sends it again gets its offsets, as after any
+ *     answer that was lost.
+ *  4. Whoever appends looks (dir_look), so that a shortage is seen and is over within moments; the
+ *     core's tick does where nobody appends.
  *
  * A partition's folder carries its topic's id in partition.metadata. A folder with another id, or
  * with data but no id, is moved aside, never deleted: it may be all that is left of something. */
@@ -174,13 +180,41 @@ static void dir_becomes_full(struct log_dir *d)
                d->path);
 }
 
+/* Clients that wait for a page-cache write (write.caching): invariant 3. */
+static void dir_answer_cached(struct log_dir *d)
+{
+    for (uint32_t i = 0; i < d->core->table_room; i++) {
+        struct log *l = d->core->table[i];
+        if (l == NULL || l->dir != d)
+            continue;
+        LIST_EACH(at, &l->appends)
+        {
+            struct log_append *a = container_of(at, struct log_append, link);
+            if (a->origin == LOG_ORIGIN_COORDINATOR)
+                continue;
+            SOMETIMES("a cached append is refused for want of space");
+            list_remove(&a->link);
+            append_refuse(a, KE_KAFKA_STORAGE_ERROR);
+        }
+    }
+}
+
 void dir_full(struct log_dir *d)
 {
+    uint64_t total = 0, usable = 0;
     dir_becomes_full(d);
-    if (d->state.now == DIR_FULL && !d->exhausted) {
-        d->exhausted = true;
-        trace_line(d->core->trace, TRACE_LOG, TRACE_ERROR, "%s has no space left at all", d->path);
-    }
+    if (d->state.now != DIR_FULL || d->exhausted)
+        return;
+    d->exhausted = true;
+    d->met_bytes = io_space(d->core->io, d->path, &total, &usable) == 0 ? usable : 0;
+    trace_line(d->core->trace, TRACE_LOG, TRACE_ERROR, "%s has no space left at all", d->path);
+    dir_answer_cached(d);
+}
+
+void dir_look(struct log_dir *d)
+{
+    if (io_now_ns(d->core->io) >= d->look_ns)
+        dir_check_space(d);
 }
 
 void dir_check_space(struct log_dir *d)
@@ -188,11 +222,14 @@ void dir_check_space(struct log_dir *d)
     uint64_t total = 0, usable = 0;
     if (d->state.now == DIR_FAILED || io_space(d->core->io, d->path, &total, &usable) != 0)
         return;
-    if (usable < space_low(total))
+    uint64_t owed = chunks_kept_bytes(d->core);
+    if (usable < space_low(total) + owed)
         dir_becomes_full(d);
-    if (usable >= space_low(total) / 2)
+    if (usable >= space_low(total) / 2 && usable > d->met_bytes)
         d->exhausted = false; /* until it is met again */
-    if (usable > space_back(total) && d->state.now == DIR_FULL) {
+    bool full = d->state.now == DIR_FULL;
+    d->look_ns = io_now_ns(d->core->io) + (full ? SPACE_WAIT_NS : SPACE_LOOK_NS);
+    if (usable > space_back(total) + owed && full && !d->exhausted) {
         SOMETIMES("a full directory has space again");
         state_move(&d->state, &dir_states, DIR_OK);
         trace_line(d->core->trace, TRACE_LOG, TRACE_INFO, "%s has space again", d->path);

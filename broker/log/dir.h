@@ -10,6 +10,8 @@ void dir_forget_folders(struct log_dir *d);
 /* Calls the core's dir_failed if that has not been done. */
 void dir_tell_failure(struct log_dir *d);
 void dir_check_space(struct log_dir *d);
+/* The same, unless it was a moment ago. */
+void dir_look(struct log_dir *d);
 /* What was there at start, or NULL. */
 struct folder *dir_folder(const struct log_dir *d, const char *name);
 /* Was there a folder of this name at start, unclaimed, that is this topic's or cannot be read? */

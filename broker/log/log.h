@@ -208,10 +208,13 @@ struct log_append {
 
 /* Checks and takes one record set (one v2 batch) from a client. false: refused, a->error says why,
  * `done` is not called. true: `done` runs when it is as durable as the topic asks (NONE), or its
- * directory failed (KAFKA_STORAGE_ERROR) or the topic is deleted. A known duplicate is accepted
+ * directory failed or is so full that it cannot become durable now (KAFKA_STORAGE_ERROR; in the
+ * latter case it may later) or the topic is deleted. A known duplicate is accepted
  * with its original offsets, and done when those are durable. Checks in Kafka's order
  * (LogValidator, UnifiedLog.append, ProducerAppendInfo). */
 NODISCARD bool log_append(struct log *l, struct log_append *a);
+/* false: a client's append would be refused, whatever it holds. */
+bool log_takes_records(const struct log *l);
 
 /* Before the first batch of a transaction here: is it open already? Then *guard is 0 and the batch
  * may be appended. Else who asks must have the transaction's coordinator confirm it, and append

@@ -43,8 +43,9 @@
 #define READ_BLOCK_MIN    (64u << 10)
 #define READ_NARROWEST    4096u /* where a device refuses, so much at a time is tried */
 #define READ_HINTS        256u
-#define LOGS_PER_TICK     1024u /* looked at by housekeeping, per tick */
-#define SPACE_CHECK_NS    (1ull * NS_PER_S)
+#define LOGS_PER_TICK     1024u                /* looked at by housekeeping, per tick */
+#define SPACE_LOOK_NS     (100ull * NS_PER_MS) /* while records come, so often at most */
+#define SPACE_WAIT_NS     (10ull * NS_PER_MS)  /* while they are refused */
 #define NO_OFFSET         (-1)
 #define NO_TIMESTAMP      (-1)
 
@@ -92,7 +93,11 @@ void chunk_flushed(struct chunk *k);
 void chunk_written(struct chunk *k);
 /* How many more chunks appends can get. */
 uint32_t chunks_room(const struct log_core *c);
+/* What they take that is not in segments yet, or lent. */
+uint64_t chunks_kept_bytes(const struct log_core *c);
 void chunks_shrink(struct log_core *c, uint64_t now_ns);
+/* The log a batch's entry is of; NULL: none, or deleted since. */
+struct log *log_of_entry(struct log_core *c, const struct wal_entry *e);
 /* Calls visit for each entry laid out in a sealed chunk. */
 void chunk_entries(const struct chunk *k,
                    void (*visit)(struct log_core *c, const struct wal_entry *e));
@@ -195,6 +200,7 @@ struct wal_group {
     struct list link; /* wal->closed or wal->flying */
     struct chunk *chunk;
     uint32_t start, used, entries, entries_crc;
+    bool answered;       /* some who waited for it do not any more: it is written all the same */
     struct list appends; /* struct log_append */
     struct list deletes; /* struct log_delete_records */
 };
@@ -273,6 +279,8 @@ void wal_refuse_log(struct wal *w, struct log *l, enum kafka_error error);
 /* l has a batch in the WAL that is not settled (in a synced segment). */
 void wal_hold(struct wal *w, struct log *l);
 void wal_unhold(struct wal *w, uint64_t serial);
+/* Clients whose appends wait in a WAL that cannot go on for want of space are told so. */
+void wal_answer_waiting(struct wal *w);
 /* Is the file that comes next still needed by logs? Then the oldest serial, else 0. */
 uint64_t wal_wants_settled(const struct wal *w);
 uint64_t wal_payload_max(const struct wal *w);
@@ -296,6 +304,8 @@ struct log_dir {
     struct wal wal;
     struct map folders; /* name -> struct folder: what was there at start */
     bool exhausted;     /* FULL, and nothing at all can be written that needs space */
+    uint64_t met_bytes; /* what was free when that was met */
+    uint64_t look_ns;   /* when whoever appends looks at the space again */
     bool root_dirty;    /* a folder was made in it since the last directory sync */
     bool failure_untold;
     int error;           /* why it failed */

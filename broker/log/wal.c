@@ -29,7 +29,9 @@
  *
  * Failure: a failed write or sync fails the directory, once, for good (dir_fail). No space, no
  * descriptor or no memory for a new file: the files that are there go on in turn; with one alone,
- * appends wait (and then are refused for want of room) until there is some. */
+ * or with files whose logs have no space for their segments, it is stalled until there is some.
+ * Clients do not wait for space (wal_answer_waiting). Of scarce space only the second file is
+ * taken, without which it would stop. */
 #include "broker/log/log_priv.h"
 
 #include <errno.h>
@@ -390,7 +392,7 @@ static bool wal_may_make(const struct wal *w)
 {
     const struct log_core *c = wal_core(w);
     return w->files_count < c->config.wal_files_count && dir_writable(w->dir) &&
-           io_now_ns(c->io) >= w->make_ns;
+           (w->dir->state.now == DIR_OK || w->files_count < 2) && io_now_ns(c->io) >= w->make_ns;
 }
 
 uint64_t wal_wants_settled(const struct wal *w)
@@ -476,12 +478,16 @@ static void wal_make_later(struct wal *w, int error)
  * written, and zeroes it. */
 static void wal_prepare(struct wal *w)
 {
-    bool soon = w->position > wal_file_bytes(w) / 2 || w->state.now == WAL_STALLED;
+    bool soon = w->position > wal_file_bytes(w) / 2 || w->state.now == WAL_STALLED ||
+                w->dir->state.now == DIR_FULL; /* while there is space */
     if (soon && w->current + 1 == w->files_count && wal_may_make(w)) {
         int error = wal_file_open(w, w->files_count);
-        SOMETIMES_IF(error == -ENOSPC, "there is no space for another WAL file");
-        if (error == -ENOSPC || error == -EDQUOT)
+        bool full = error == -ENOSPC || error == -EDQUOT;
+        SOMETIMES_IF(full, "there is no space for another WAL file");
+        if (full && w->state.now == WAL_STALLED)
             dir_full(w->dir);
+        else if (full) /* not needed yet */
+            w->make_ns = io_now_ns(wal_core(w)->io) + WAL_MAKE_REST_NS;
         else if (error_passes(error))
             wal_make_later(w, error);
         else if (error != 0)
@@ -629,9 +635,28 @@ static void wal_append_done(struct wal *w, struct log_append *a)
     list_push_back(&wal_core(w)->completed, &a->link);
 }
 
+/* Of what it has those know who waited for it; these do not any more. */
+static void wal_group_note(struct wal *w, const struct wal_group *g)
+{
+    struct log_core *c = wal_core(w);
+    uint32_t at = g->start + (uint32_t)sizeof(struct wal_group_header), end = g->start + g->used;
+    SOMETIMES("what was answered for want of space becomes durable");
+    while (at < end) {
+        const struct wal_entry *e = (const void *)(g->chunk->block.data + at);
+        struct log *l = log_of_entry(c, e);
+        if (l != NULL && e->last_offset + 1 > l->durable_end) {
+            l->durable_end = e->last_offset + 1;
+            log_moved(l);
+        }
+        at += (uint32_t)sizeof(*e) + wal_padded(e->length, WAL_ENTRY_ALIGN);
+    }
+}
+
 static void wal_group_done(struct wal *w, struct wal_group *g)
 {
     struct list *at;
+    if (g->answered)
+        wal_group_note(w, g);
     chunk_written(g->chunk);
     while ((at = list_pop_front(&g->appends)) != NULL)
         wal_append_done(w, container_of(at, struct log_append, link));
@@ -697,6 +722,30 @@ void wal_fail(struct wal *w)
     SOMETIMES_IF(wal_flies(w), "the WAL fails with writes in flight");
     if (!wal_flies(w))
         wal_refuse(w, &w->flying); /* else the kernel reads them: at the last completion */
+}
+
+static void group_answer(struct wal_group *g)
+{
+    LIST_EACH(at, &g->appends)
+    {
+        struct log_append *a = container_of(at, struct log_append, link);
+        if (a->origin == LOG_ORIGIN_COORDINATOR)
+            continue; /* it is never in doubt about what it has appended */
+        SOMETIMES("an append that waits in the WAL is refused for want of space");
+        g->answered = true;
+        list_remove(&a->link);
+        append_refuse(a, KE_KAFKA_STORAGE_ERROR);
+    }
+}
+
+void wal_answer_waiting(struct wal *w)
+{
+    assert(w->state.now == WAL_STALLED);
+    assert(w->dir->state.now == DIR_FULL);
+    LIST_EACH(at, &w->closed)
+    group_answer(container_of(at, struct wal_group, link));
+    if (w->open != NULL)
+        group_answer(w->open);
 }
 
 static void group_refuse_log(struct wal_group *g, struct log *l, enum kafka_error error)
@@ -794,4 +843,6 @@ void wal_turn(struct wal *w)
     }
     if (w->state.now == WAL_STALLED)
         wal_prepare(w);
+    if (w->state.now == WAL_STALLED && !dir_writable(w->dir))
+        wal_answer_waiting(w);
 }

@@ -134,7 +134,8 @@ Test(log_torture, builds_on_nothing_that_a_failed_sync_left_in_the_page_cache)
     seeds(40, syncing);
 }
 
-/* The disk fills and is given space again: appends are refused meanwhile, nothing else. */
+/* The disk fills and is given space again: appends are refused meanwhile, also those that were
+ * under way, and nothing else. */
 static void filling(uint64_t seed)
 {
     struct model *m = malloc(sizeof(*m));
@@ -148,9 +149,14 @@ static void filling(uint64_t seed)
         sim_disk_capacity(m->rig.machine, total - usable + chance_below(&m->chance, 300000));
         m->full = true;
         model_work(m, (uint32_t)chance_between(&m->chance, 300, 1500));
+        uint64_t until = io_now_ns(m->rig.io) + 2 * NS_PER_S;
+        while (m->in_flight > 0) {
+            model_turn(m);
+            cr_assert(io_now_ns(m->rig.io) < until, "an append waits for space");
+        }
         m->full = false;
         sim_disk_capacity(m->rig.machine, UINT64_MAX / 4);
-        uint64_t until = io_now_ns(m->rig.io) + 5 * NS_PER_S;
+        until = io_now_ns(m->rig.io) + 5 * NS_PER_S;
         while (io_now_ns(m->rig.io) < until)
             model_turn(m);
         cr_assert_eq(m->dirs_failed, 0);
