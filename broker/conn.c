@@ -19,8 +19,11 @@
  *     when nothing of it is left. Kafka: Selector.maybeReadFromClosingChannel.
  *  6. A connection is freed only when no op of it is armed and no flow of it is left.
  *
- *  6. A request is started only when the answers before it have all but left (produce excepted), so
+ *  7. A request is started only when the answers before it have all but left (produce excepted), so
  *     a peer that does not read holds one answer.
+ *  8. Connections are served in turn, and those whose last answer was long after all others: of
+ * them a turn takes only so much (CONN_HEAVY_BYTES, TURN_HEAVY_BYTES). So hundreds that ask for all
+ *     metadata wait for each other, and a produce waits for one of them.
  *
  * Failure modes: a bad frame length, an undecodable request, a send error, idle time: the
  * connection closes. No memory for a frame: it waits in `starved` until there is some; if nothing
@@ -56,6 +59,7 @@ int conns_init(struct conns *c, struct data_core *core)
     *c = (struct conns){0};
     list_init(&c->all);
     list_init(&c->dirty);
+    list_init(&c->heavy);
     list_init(&c->starved);
     list_init(&c->assembling);
     list_init(&c->sending);
@@ -172,8 +176,9 @@ static void conn_free(struct conn *c)
 
 static void conn_mark(struct conn *c)
 {
+    struct conns *conns = &c->core->conns;
     if (list_empty(&c->dirty))
-        list_push_back(&c->core->conns.dirty, &c->dirty);
+        list_push_back(c->heavy ? &conns->heavy : &conns->dirty, &c->dirty);
 }
 
 /* What waits for something to happen need not wait longer; `only_polls`: the connection can still
@@ -578,6 +583,8 @@ static void conn_start_flows(struct conn *c)
         c->running++;
         c->running_exclusive = !beside;
         flow_start(f); /* may answer at once, may close the connection */
+        if (c->heavy && c->running == 0)
+            return; /* marked again: the next one in its turn (invariant 8) */
     }
 }
 
@@ -758,4 +765,22 @@ void conns_flush(struct data_core *core)
     struct list *l;
     while ((l = list_pop_front(&conns->dirty)) != NULL)
         conn_flush(container_of(l, struct conn, dirty));
+}
+
+void conn_answered(struct conn *c, uint64_t encoded_bytes)
+{
+    c->heavy = encoded_bytes >= CONN_HEAVY_BYTES;
+    c->core->conns.encoded_bytes += encoded_bytes;
+}
+
+void conns_flush_heavy(struct data_core *core)
+{
+    struct conns *conns = &core->conns;
+    uint64_t until = conns->encoded_bytes + TURN_HEAVY_BYTES;
+    uint32_t looks = TURN_HEAVY_MAX;
+    struct list *l = NULL;
+    while (looks-- > 0 && conns->encoded_bytes < until &&
+           (l = list_pop_front(&conns->heavy)) != NULL)
+        conn_flush(container_of(l, struct conn, dirty));
+    SOMETIMES_IF(!list_empty(&conns->heavy), "connections with long answers wait for a turn");
 }

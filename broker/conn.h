@@ -36,7 +36,7 @@ struct reply_cursor {
 
 struct conn {
     struct list link;  /* conns.all, least recently active first */
-    struct list dirty; /* conns.dirty: look at it before the turn ends */
+    struct list dirty; /* conns.dirty or heavy: look at it before the turn ends, or in its turn */
     struct data_core *core;
     struct state state;
     int fd;
@@ -62,6 +62,7 @@ struct conn {
     uint32_t flows_count;
     uint64_t flows_bytes;
     uint32_t running;       /* started and not yet answered */
+    bool heavy;             /* its last answer was long: others come first */
     bool running_exclusive; /* what runs is not a produce: nothing may start beside it */
 
     uint64_t unsent_bytes; /* of answers */
@@ -76,10 +77,12 @@ struct conn {
 struct conns {
     struct list all;     /* oldest activity first */
     struct list dirty;   /* have answers to send or bytes to parse */
+    struct list heavy;   /* the same, with long answers: after all others */
     struct list starved; /* stopped for lack of memory or flows, not for their own limits */
     struct list assembling, sending; /* longest first */
     uint64_t frames_bytes;           /* of frames that are assembled or worked on */
     uint64_t scarce_ns;              /* when memory was last found scarce; 0: never */
+    uint64_t encoded_bytes;          /* of all answers, without what is lent */
     uint32_t count;
     uint32_t count_max;      /* of descriptors: the others are for files */
     uint64_t quiet_until_ns; /* that there are no more is not told again before */
@@ -99,6 +102,10 @@ void conn_close(struct conn *c);
 void conn_wake(struct conn *c);
 /* End of turn: parse what waits, start flows, send answers. */
 void conns_flush(struct data_core *core);
+/* Some of those with long answers. */
+void conns_flush_heavy(struct data_core *core);
+/* An answer of it was encoded: so much work it is. */
+void conn_answered(struct conn *c, uint64_t encoded_bytes);
 /* Frames are memory of their own, counted. */
 uint8_t *conns_take_frame(struct conns *c, uint32_t capacity);
 void conns_free_frame(struct conns *c, uint8_t *frame, uint32_t capacity);

@@ -183,5 +183,6 @@ void flow_answer_end(struct flow *f, struct wire_writer *w)
     f->splices_count = w->splices_count;
     f->answer_bytes = w->position + w->spliced_bytes;
     f->conn->unsent_bytes += f->answer_bytes;
+    conn_answered(f->conn, w->position);
     flow_answered(f);
 }

@@ -44,6 +44,12 @@
 
 /* Answers that may wait in one connection before its next request is started (not produce). */
 #define CONN_UNSENT_MAX (64u << 10)
+/* An answer with so much to encode is long, and the next request of that connection comes after all
+ * others; of such requests a turn starts no more once answers of so many bytes were encoded, nor
+ * looks at more such connections. */
+#define CONN_HEAVY_BYTES (16u << 10)
+#define TURN_HEAVY_BYTES (128u << 10)
+#define TURN_HEAVY_MAX   64u
 /* A peer that takes nothing of an answer, so long, is gone; and so is one that is so slow with a
  * frame or an answer while memory is scarce. */
 #define SEND_STALL_NS   (60 * NS_PER_S)

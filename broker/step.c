@@ -1,6 +1,7 @@
 /* One turn of a data core.
  *
- *   io_poll ─▶ [ letters ─▶ connections ] ×few ─▶ timers ─▶ log ─▶ connections ─▶ publish ─▶ ...
+ *   io_poll ─▶ [ letters ─▶ connections ] ×few ─▶ timers ─▶ log ─▶ connections ─▶ some of those
+ * with long answers ─▶ publish ─▶ ...
  *
  * Why this order: io_poll submits what the last turn started and brings bytes and finished writes.
  * Connections turn bytes into requests, requests into letters, most of them to ourselves; so
@@ -76,7 +77,8 @@ static void data_core_wake(void *context, struct core_id to)
 /* When io_poll must return at the latest: at once if there is work already. */
 static uint64_t data_core_wait(struct data_core *c, uint64_t wait_until_ns)
 {
-    if (wait_until_ns == 0 || mail_pending(&c->mail) || !list_empty(&c->conns.dirty))
+    if (wait_until_ns == 0 || mail_pending(&c->mail) || !list_empty(&c->conns.dirty) ||
+        !list_empty(&c->conns.heavy))
         return 0;
     uint64_t until = MIN(wait_until_ns, wheel_next_ns(&c->wheel));
     if (!mail_outbox_empty(&c->mail)) /* a full ring: look again soon */
@@ -110,6 +112,7 @@ void data_core_turn(struct data_core *c, uint64_t wait_until_ns)
     if (c->logs != NULL)
         log_core_turn(c->logs);
     conns_flush(c);
+    conns_flush_heavy(c);
     mail_publish(&c->mail, data_core_wake, c);
     stat_turn(c);
 }

@@ -2,11 +2,12 @@
 what a crowd leaves in the broker stays there for the next one, as in life.
 """
 import resource
+import selectors
 import time
 from collections import Counter
 from contextlib import ExitStack
 
-from harness.wire import decode_response, request_bytes
+from harness.wire import Client, decode_response, request_bytes
 
 from .cases import case_into, frame
 from .watch import connect, read_frame, send_all, wait_for
@@ -92,3 +93,42 @@ def sessions(watch, args):
     made = {a["session_id"] for a in answers} - {0}
     assert not any(a["error_code"] for a in answers) and made
     return f"{len(made)} made"
+
+
+def pour(sockets, request, seconds):
+    """Each sends it again and again, and takes what comes; returns how many bytes came."""
+    selector, taken, left = selectors.DefaultSelector(), 0, {s: request * 64 for s in sockets}
+    for s in sockets:
+        s.setblocking(False)
+        selector.register(s, selectors.EVENT_READ | selectors.EVENT_WRITE)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for key, ready in selector.select(0.1):
+            s = key.fileobj
+            try:
+                if ready & selectors.EVENT_READ:
+                    taken += len(s.recv(1 << 20))
+                if ready & selectors.EVENT_WRITE:
+                    left[s] = left[s][s.send(left[s]):] or request * 64
+            except BlockingIOError:
+                pass
+    selector.close()
+    return taken
+
+
+@case("300 that pour requests for 2000 topics")
+def metadata(watch, args):
+    with Client(watch.address) as c:
+        c.ask("CreateTopics", 5, {"timeout_ms": 60000, "topics": [
+            {"name": f"poured-{i}", "num_partitions": 1, "replication_factor": 1}
+            for i in range(2000)]})
+    request = frame(request_bytes("Metadata", 8, {"topics": None}))
+    with ExitStack() as stack:
+        peers = [stack.enter_context(connect(watch.port)) for _ in range(300)]
+        watch.begin()
+        taken = 0
+        for _ in range(3):
+            taken += pour(peers, request, 3)
+            watch.status()
+    assert taken > 0
+    return f"{taken >> 20} MiB of answers"
