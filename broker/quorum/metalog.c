@@ -314,6 +314,8 @@ static void metalog_append_done(struct op *op)
         result = metalog_book(m, &h);
     if (result != 0)
         m->failed = true; /* invariant 5 */
+    else
+        metalog_mark_set(m);
     m->append_op = NULL;
     waiting->armed = false;
     waiting->result = result;
@@ -528,6 +530,8 @@ static void metalog_free(struct metalog *m)
     struct mem *mem = m->options.mem;
     if (m->fd >= 0)
         io_close(m->options.io, m->fd);
+    if (m->mark_fd >= 0)
+        io_close(m->options.io, m->mark_fd);
     mem_free(mem, m->segments, m->segments_size * sizeof(*m->segments));
     mem_free(mem, m->snapshots, m->snapshots_size * sizeof(*m->snapshots));
     mem_free(mem, m->epochs, m->epochs_size * sizeof(*m->epochs));
@@ -546,7 +550,7 @@ int metalog_open(struct metalog **log, const struct metalog_options *options,
         return -ENOMEM;
     }
     m->options = *options;
-    m->fd = m->snapshot_fd = -1;
+    m->fd = m->mark_fd = m->snapshot_fd = -1;
     int result = -ENAMETOOLONG;
     int n = snprintf(m->folder, sizeof(m->folder), "%s/" METALOG_FOLDER, options->log_dir);
     if (n > 0 && (size_t)n < sizeof(m->folder))
@@ -554,11 +558,14 @@ int metalog_open(struct metalog **log, const struct metalog_options *options,
     if (result != 0)
         snprintf(why, why_size, "cannot make %s: error %d", m->folder, -result);
     else
+        metalog_mark_open(m);
+    if (result == 0)
         result = metalog_recover(m, reader, why, why_size);
     if (result != 0) {
         metalog_free(m);
         return result;
     }
+    metalog_mark_set(m);
     assert(m->fd >= 0 && m->segments_count > 0);
     *log = m;
     return 0;
@@ -573,6 +580,8 @@ int metalog_close(struct metalog *m, bool clean)
         result = io_fdatasync(m->options.io, m->fd);
         if (result == 0)
             result = metalog_write_index(m);
+        if (result == 0 && m->mark_fd >= 0)
+            result = io_fdatasync(m->options.io, m->mark_fd);
         if (result == 0)
             result = io_sync_directory(m->options.io, m->folder);
         if (result != 0)

@@ -1,9 +1,10 @@
-/* struct metalog: the metadata log of one node as files, exactly Kafka's:
+/* struct metalog: the metadata log of one node as files, Kafka's, and one of our own:
  *
  *   <metadata.log.dir>/__cluster_metadata-0/
  *     00000000000000000000.log .index .timeindex   batches v2, uncompressed
  *     00000000000000001234-0000000003.checkpoint   state before offset 1234, epoch 3
  *     quorum-state  leader-epoch-checkpoint  partition.metadata
+ *     durable-end.torc                             our own: what a start may not cut off
  *
  * It knows batches, not what the records in them mean. Control core only. */
 #ifndef BROKER_QUORUM_METALOG_H

@@ -53,6 +53,8 @@ struct metalog {
     int64_t end_offset;
     int32_t last_epoch;
     bool failed;
+    int mark_fd;        /* -1: the mark cannot be written */
+    int64_t marked_end; /* what was durable by the last mark; 0: not known */
 
     struct io_rw append_rw; /* one append at a time */
     struct iovec append_iov;
@@ -109,6 +111,11 @@ NODISCARD int batch_file_next(struct batch_file *f, const uint8_t **batch,
  * bytes? */
 NODISCARD int batch_file_find_later(struct batch_file *f, int32_t epoch, int32_t noted,
                                     bool *found);
+
+/* What was durable when it was said last: metalog_mark.c. At once, and never an error. */
+#define METALOG_MARK_FILE "durable-end.torc"
+void metalog_mark_open(struct metalog *m);
+void metalog_mark_set(struct metalog *m); /* end_offset is durable */
 
 /* Lists and reads everything: metalog_recover.c. */
 NODISCARD int metalog_recover(struct metalog *m, const struct metalog_reader *reader, char *why,

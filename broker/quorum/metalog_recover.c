@@ -12,6 +12,7 @@
  *        |  under way when the machine stopped. Never acknowledged, so it is cut off. The first
  * write |  of an epoch may be torn as well, and leave later batches of it whole: an epoch counts
  * only |  when leader-epoch-checkpoint has it, which is written when that first write is durable.
+ *        |  None of it either when durable-end.torc says that more was durable.
  *        +- bad bytes anywhere else: what was durable has rotted. Refused: starting on half of the
  *           metadata would make every topic behind the hole disappear.
  *
@@ -424,7 +425,7 @@ static int segment_scan(struct metalog *m, const struct metalog_reader *reader, 
             break;
     }
     if (result == -EBADMSG && why[0] == '\0') {
-        bool later = !is_last;
+        bool later = !is_last || m->end_offset < m->marked_end;
         result = later ? 0 : batch_file_find_later(&f, m->last_epoch, noted_epoch(m), &later);
         if (result == 0 && !later) {
             result = segment_cut(m, &f, path);
@@ -525,6 +526,13 @@ int metalog_recover(struct metalog *m, const struct metalog_reader *reader, char
     }
     if (result != 0 && why[0] == '\0')
         snprintf(why, why_size, "cannot open %s: error %d", m->folder, -result);
+    if (result == 0 && m->end_offset < m->marked_end) {
+        snprintf(why, why_size,
+                 "%.400s ends at offset %lld, and was durable up to %lld: restore it from a copy, "
+                 "or remove " METALOG_MARK_FILE " from it to go on without what is missing",
+                 m->folder, (long long)m->end_offset, (long long)m->marked_end);
+        result = -EBADMSG;
+    }
     m->last_epoch = MAX(m->last_epoch, from.epoch);
     mem_free(m->options.mem, l.bases, l.bases_size * sizeof(*l.bases));
     return result;

@@ -147,12 +147,22 @@ static void overwrite(struct tape *t, const char *name, uint64_t at, const void 
     io_close(t->rig.io, fd);
 }
 
-static void cut(struct tape *t, const char *name, uint64_t size)
+static void shorten(struct tape *t, const char *name, uint64_t size)
 {
     int fd = io_open(t->rig.io, file(t, name), IO_WRITE);
     cr_assert_geq(fd, 0);
     cr_assert_eq(io_truncate(t->rig.io, fd, size), 0);
     io_close(t->rig.io, fd);
+}
+
+#define MARK "durable-end.torc"
+
+/* What a power cut may leave: also the mark is of before. */
+static void cut(struct tape *t, const char *name, uint64_t size)
+{
+    shorten(t, name, size);
+    int error = io_unlink(t->rig.io, file(t, MARK));
+    cr_assert(error == 0 || error == -ENOENT);
 }
 
 #define LOG0 "00000000000000000000.log"
@@ -241,6 +251,31 @@ Test(quorum_metalog, rot_before_a_later_leaders_records_is_refused_and_left_alon
 }
 
 /* The leader's first group is several batches in one write, of which any sectors may be missing. */
+Test(quorum_metalog, what_was_durable_is_never_cut_off)
+{
+    struct tape t;
+    uint8_t bad = 0x55;
+    tape_begin(&t);
+    cr_assert_eq(tape_open(&t), 0, "%s", t.why);
+    cr_assert_eq(append(&t, 1, 2, 30), 0);
+    uint64_t first = file_size(&t, LOG0);
+    cr_assert_eq(append(&t, 1, 2, 30), 0);
+    uint64_t whole = file_size(&t, LOG0);
+    cr_assert_eq(metalog_close(t.log, false), 0);
+    overwrite(&t, LOG0, first + 70, &bad, 1); /* looks like an unfinished write */
+    cr_assert_eq(tape_open(&t), -EBADMSG);
+    cr_assert(strstr(t.why, "restore it from a copy") != NULL, "%s", t.why);
+    cr_assert_eq(file_size(&t, LOG0), whole);
+    shorten(&t, LOG0, first); /* looks like nothing at all */
+    cr_assert_eq(tape_open(&t), -EBADMSG);
+    cr_assert(strstr(t.why, "was durable up to 4") != NULL, "%s", t.why);
+    overwrite(&t, MARK, 5, &bad, 1); /* a mark that is damaged is as none */
+    cr_assert_eq(tape_open(&t), 0, "%s", t.why);
+    cr_assert_eq(metalog_end_offset(t.log), 2);
+    cr_assert_eq(metalog_close(t.log, true), 0);
+    tape_end(&t);
+}
+
 Test(quorum_metalog, a_torn_first_write_of_an_epoch_is_cut_off_even_if_its_end_is_whole)
 {
     struct tape t;
@@ -252,6 +287,7 @@ Test(quorum_metalog, a_torn_first_write_of_an_epoch_is_cut_off_even_if_its_end_i
     cr_assert_eq(append(&t, 2, 2, 30), 0);
     cr_assert_eq(append(&t, 2, 2, 30), 0);
     cr_assert_eq(metalog_close(t.log, false), 0);
+    cr_assert_eq(io_unlink(t.rig.io, file(&t, MARK)), 0); /* it was not there yet */
     overwrite(&t, LOG0, second + 70, "\xff", 1);
     cr_assert_eq(tape_open(&t), 0, "%s", t.why);
     cr_assert_eq(t.batches, 1);
