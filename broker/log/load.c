@@ -315,6 +315,17 @@ static int active_load(struct log *l)
     return segment_read_first_time(l, s);
 }
 
+/* The active segment is empty: the epoch of the last batch is that of the one before. */
+static int last_epoch_load(struct log *l)
+{
+    struct segment *s = l->segments[l->segments_count - 2];
+    struct index_cursor cursor;
+    uint32_t position = s->written;
+    int64_t end;
+    int error = segment_measure(l, s, &position, &cursor, &end);
+    return error == -ESTALE || error == -EILSEQ ? 0 : error; /* who reads there will see it */
+}
+
 static int log_load_found(struct log *l, struct folder_listing *f)
 {
     int error = folder_list(f);
@@ -339,7 +350,9 @@ static int log_load_found(struct log *l, struct folder_listing *f)
         s->aborted_found |= s->base == f->aborted.offsets[i];
     }
     l->writing = l->segments_count - 1;
-    return active_load(l);
+    error = active_load(l);
+    bool unknown = error == 0 && l->last_epoch < 0 && l->segments_count > 1;
+    return unknown ? last_epoch_load(l) : error;
 }
 
 int log_load(struct log *l, bool empty)

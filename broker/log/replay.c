@@ -238,6 +238,18 @@ static int replay_lacks(struct log *l, const struct wal_entry *e, int64_t offset
     return 0;
 }
 
+/* The file with the epochs is not synced: a power cut may have brought back one that lacks the
+ * newest. The batch before the WAL's first one tells. */
+static int replay_check_epochs(struct log *l, int64_t first)
+{
+    if (l->last_epoch <= epochs_latest(l))
+        return 0;
+    SOMETIMES("the epochs below a replay are learned by scan");
+    int error = log_rebuild_epochs(l);
+    epochs_truncate_end(l, first);
+    return error;
+}
+
 static int replay_begin(struct log *l, const struct wal_entry *e)
 {
     struct replay *r = l->replay = mem_zalloc(l->core->mem, sizeof(*r));
@@ -256,6 +268,7 @@ static int replay_begin(struct log *l, const struct wal_entry *e)
     } else if (e->base_offset < l->end_offset) {
         r->segment = segment_find(l, e->base_offset);
         struct segment *s = l->segments[r->segment];
+        l->last_epoch = -1; /* what was behind says nothing of what is before */
         /* Its segment's file may have lost its name: then it follows a segment that is complete. */
         bool begins = (e->flags & WAL_FIRST_IN_SEGMENT) != 0 && s->base != e->base_offset;
         r->position = begins ? s->written : e->position;
@@ -277,6 +290,8 @@ static int replay_begin(struct log *l, const struct wal_entry *e)
             index_cursor_init(&cursor);
         }
     }
+    if (error == 0)
+        error = replay_check_epochs(l, r->next);
     if (error != 0 || l->state.now != LOG_OPEN)
         return error;
     index_writer_begin(&r->indexes, l, l->segments[r->segment], &cursor);

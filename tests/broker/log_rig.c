@@ -161,7 +161,8 @@ struct log *log_rig_log(struct log_rig *r, uint32_t n, const struct topic_config
     int error = 0;
     snprintf(topic, sizeof(topic), "t%u", n);
     struct topic_config plain = log_rig_config();
-    struct log_identity id = {.topic_id = log_rig_id(n), .topic = topic};
+    struct log_identity id = {
+        .topic_id = log_rig_id(n), .topic = topic, .leader_epoch = r->leader_epoch};
     struct log *l = log_open(r->core, &id, config == NULL ? &plain : config, &error);
     cr_assert_not_null(l, "%s", strerror(-error));
     return l;

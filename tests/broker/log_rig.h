@@ -24,6 +24,7 @@ struct log_rig {
     struct uuid dir_ids[LOG_RIG_DIRS];
     struct log_core_config config;
     struct log_core *core;
+    int32_t leader_epoch; /* that logs are opened with: the metadata knows it, and it never falls */
     uint32_t failed_dirs;
     int failed_error;
 };

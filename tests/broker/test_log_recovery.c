@@ -284,6 +284,32 @@ Test(log_recovery, tells_rot_in_the_middle_of_the_wal_from_a_torn_tail)
     log_rig_end(&r);
 }
 
+/* The file is not synced: a power cut may bring back an older one, of records that are settled. */
+Test(log_recovery, learns_epochs_that_a_power_cut_took_back)
+{
+    struct log_rig r;
+    struct log *logs[5];
+    char path[300];
+    static const char old[] = "0\n1\n0 0\n";
+    log_rig_start(&r);
+    reopen(&r, logs, 5, NULL);
+    cr_assert_eq(log_rig_put(&r, logs[0], BATCH_SPEC(.records = 3)), KE_NONE);
+    log_rig_stop(&r);
+    r.leader_epoch = 2;
+    reopen(&r, logs, 5, NULL);
+    fill(&r, logs, 40, 2000); /* the WAL goes round: it begins far behind offset 3 */
+    log_rig_kill(&r);
+    path_of(&r, path, "t1-0/leader-epoch-checkpoint");
+    int fd = open(path, O_WRONLY | O_TRUNC);
+    cr_assert_eq(write(fd, old, sizeof(old) - 1), (ssize_t)sizeof(old) - 1);
+    close(fd);
+    reopen(&r, logs, 5, NULL);
+    cr_assert_eq(log_epoch_at(logs[0], 2), 0);
+    cr_assert_eq(log_epoch_at(logs[0], 3), 2);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 /* Damages the unsynced part of the segments in every way and sees it restored. */
 Test(log_recovery, restores_cut_zeroed_and_scrambled_ends_of_segments)
 {
