@@ -74,12 +74,12 @@ static int checkpoint_line(struct log_dir *d, enum log_checkpoint which, char **
         return -EILSEQ;
     char *number = end + 1;
     long long offset = strtoll(number, &end, 10);
-    if (end == number || (*end != '\n' && *end != 0))
-        return -EILSEQ;
+    if (end == number || *end != '\n')
+        return -EILSEQ; /* a number that ends with the file may have lost digits */
     int size = snprintf(folder, sizeof(folder), "%.*s-%lld", (int)(space - *at), *at, partition);
     if (size <= 0 || (uint32_t)size > FOLDER_NAME_MAX)
         return -EILSEQ;
-    *at = *end == 0 ? end : end + 1;
+    *at = end + 1;
     if (map_get(&d->folders, folder, (uint32_t)size) == NULL)
         return 0; /* nothing there that it could be about */
     struct checkpoint *k = checkpoint_take(d, folder, (uint32_t)size);

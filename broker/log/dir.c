@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "broker/limits.h"
+#include "broker/log/checkpoint.h"
 #include "broker/log/path.h"
 #include "broker/log/retention.h"
 #include "broker/log/wal_scan.h"
@@ -382,10 +383,33 @@ static int folder_make(struct log_dir *d, const char *name, struct uuid id)
     return metadata_write(d, name, id);
 }
 
+/* Is the id that was read this one, but for a character or two? Ids are random: another topic's
+ * would differ nearly everywhere. */
+static bool id_is_misread(struct uuid read, struct uuid id)
+{
+    char a[UUID_TEXT_SIZE], b[UUID_TEXT_SIZE];
+    uint32_t different = 0;
+    (void)uuid_text(read, a);
+    (void)uuid_text(id, b);
+    for (uint32_t i = 0; i < UUID_TEXT_SIZE - 1; i++)
+        different += a[i] != b[i] ? 1 : 0;
+    return different <= 2;
+}
+
+/* Were durable records in the folder? Then its id was durable, too, and what cannot be read of it
+ * is damage; else it may be what a crash has left of a folder that was being made. A checkpoint of
+ * a directory that was not closed may be about a folder that had the name before. */
+static bool folder_was_durable(const struct log_dir *d, const char *name)
+{
+    return d->core->config.clean_start &&
+           checkpoint_get(d, name, LOG_CHECKPOINT_RECOVERY_POINT) > 0;
+}
+
 int dir_claim_folder(struct log_dir *d, const char *name, struct uuid id, bool *made)
 {
     struct log_core *c = d->core;
     struct folder *f = dir_folder(d, name);
+    char path[PATH_ROOM], text[UUID_TEXT_SIZE];
     *made = f == NULL || f->claimed;
     if (*made)
         return folder_make(d, name, id);
@@ -398,13 +422,19 @@ int dir_claim_folder(struct log_dir *d, const char *name, struct uuid id, bool *
         f->claimed = false;
         return error;
     }
+    if (error == 0 ? id_is_misread(found, id) : folder_was_durable(d, name)) {
+        SOMETIMES("the id of a folder is damaged");
+        trace_line(c->trace, TRACE_LOG, TRACE_ERROR,
+                   "%s/%s/" METADATA_NAME
+                   " is damaged: if the folder is the topic's, write into it "
+                   "\"version: 0\", and on the next line \"topic_id: %s\"",
+                   d->path, name, uuid_text(id, text));
+        return -EILSEQ;
+    }
     bool has_segments = error != -ENOENT;
-    SOMETIMES_IF(error != 0, "a folder has lost its id");
-    char path[PATH_ROOM];
     path_in_dir(path, d->path, name);
     error = has_segments ? 0 : io_list(c->io, path, segment_with_data, &has_segments);
     if (error == 0 && has_segments) {
-        SOMETIMES("a folder of another topic of that name is moved aside");
         trace_line(c->trace, TRACE_LOG, TRACE_WARN,
                    "%s/%s does not belong to its topic's id: it is moved aside", d->path, name);
         error = dir_move_aside(d, name, "stray", NULL);

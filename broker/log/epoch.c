@@ -65,6 +65,9 @@ void epochs_assign(struct log *l, int32_t epoch, int64_t offset)
     assert(es != NULL && es->count < es->room);
     if (epoch < 0 || epoch <= epochs_latest(l))
         return;
+    SOMETIMES_IF(epoch > l->leader_epoch, "a batch has an epoch that there has not been");
+    if (epoch > l->leader_epoch)
+        return; /* damage: a checksum does not cover it */
     while (es->count > 0 && es->entries[es->count - 1].start_offset >= offset)
         es->count--; /* an epoch that turned out to hold nothing */
     es->entries[es->count++] = (struct epoch_entry){epoch, offset};
@@ -179,9 +182,9 @@ static bool epoch_line(char **at, struct epoch_entry *e)
         return false;
     *at = end + 1;
     long long offset = strtoll(*at, &end, 10);
-    if (end == *at || (*end != '\n' && *end != 0) || offset < 0)
-        return false;
-    *at = *end == 0 ? end : end + 1;
+    if (end == *at || *end != '\n' || offset < 0)
+        return false; /* a number that ends with the file may have lost digits */
+    *at = end + 1;
     *e = (struct epoch_entry){(int32_t)epoch, offset};
     return true;
 }

@@ -381,7 +381,7 @@ Test(log_admin, finds_the_first_record_at_a_time_in_memory_and_on_disk)
     int64_t base = io_wall_ms(r.io.io) - DAY_MS;
     for (int64_t i = 0; i < 100; i++) {
         if (i == 50)
-            log_set_leader_epoch(l, 6);
+            log_set_leader_epoch(l, r.leader_epoch = 6);
         cr_assert(append_timed(&r, l, base + i * 30));
     }
     check_times(l, base);
@@ -578,7 +578,7 @@ Test(log_admin, moves_folders_aside_that_belong_to_nobody)
     log_rig_stop(&r);
     log_rig_open(&r); /* the topic was made anew while this node was away */
     struct topic_config config = log_rig_config();
-    struct log_identity id = {.topic_id = log_rig_id(99), .topic = "t1"};
+    struct log_identity id = {.topic_id = {"a random uuid: 2"}, .topic = "t1"};
     int error;
     l = log_open(r.core, &id, &config, &error);
     cr_assert_not_null(l);

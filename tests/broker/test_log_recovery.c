@@ -310,6 +310,64 @@ Test(log_recovery, learns_epochs_that_a_power_cut_took_back)
     log_rig_end(&r);
 }
 
+static void damage(struct log_rig *r, const char *name, off_t at)
+{
+    int fd = open_file(r, name);
+    uint8_t byte;
+    cr_assert_eq(pread(fd, &byte, 1, at), 1);
+    byte ^= 0x10;
+    cr_assert_eq(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+static struct log *stopped_with_ten(struct log_rig *r)
+{
+    struct log *l[1];
+    log_rig_start(r);
+    reopen(r, l, 1, NULL);
+    for (uint32_t i = 0; i < 10; i++)
+        cr_assert_eq(log_rig_put(r, l[0], BATCH_SPEC(.records = 2)), KE_NONE);
+    log_rig_stop(r);
+    return l[0];
+}
+
+Test(log_recovery, does_not_move_a_folder_aside_whose_id_is_damaged)
+{
+    struct log_rig r;
+    struct log *l[1];
+    (void)stopped_with_ten(&r);
+    damage(&r, "t1-0/partition.metadata", 25);
+    r.config.clean_start = true;
+    reopen(&r, l, 1, NULL);
+    cr_assert_eq(log_status(l[0]), KE_KAFKA_STORAGE_ERROR);
+    cr_assert(log_rig_traced(&r, "partition.metadata is damaged"));
+    log_rig_kill(&r);
+    damage(&r, "t1-0/partition.metadata", 25); /* and back */
+    reopen(&r, l, 1, NULL);
+    cr_assert_eq(log_rig_check(&r, l[0], 0), 20);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+/* "1 12" of "1 121": a power cut leaves any part of a file that was not synced. */
+Test(log_recovery, does_not_believe_an_epoch_whose_offset_lost_digits)
+{
+    struct log_rig r;
+    struct log *l[1];
+    (void)stopped_with_ten(&r);
+    r.leader_epoch = 1;
+    reopen(&r, l, 1, NULL);
+    cr_assert_eq(log_rig_put(&r, l[0], BATCH_SPEC(0)), KE_NONE); /* epoch 1 from 20 on */
+    log_rig_stop(&r);
+    cut_file(&r, "t1-0/leader-epoch-checkpoint", 11); /* "0\n2\n0 0\n1 2" */
+    r.config.clean_start = true;
+    reopen(&r, l, 1, NULL);
+    cr_assert_eq(log_epoch_at(l[0], 19), 0);
+    cr_assert_eq(log_epoch_at(l[0], 20), 1);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 /* Damages the unsynced part of the segments in every way and sees it restored. */
 Test(log_recovery, restores_cut_zeroed_and_scrambled_ends_of_segments)
 {
