@@ -169,6 +169,18 @@ static void deal(struct mover *m)
     }
 }
 
+/* A consumer group takes whoever joins under a name that it does not know, as Kafka's does, for it
+ * remembers none of those it has given out. So a member that may have been out meanwhile is not
+ * told so: somebody else may have got on with what it has kept, and it looks again where that is.
+ */
+static void mover_may_have_been_out(struct mover *m)
+{
+    if (m->group->holders[m->index].until_ns > sim_now_ns(m->run->sim))
+        return;
+    for (uint32_t c = 0; c < m->group->cells_count; c++)
+        m->next[c] = -1;
+}
+
 void mover_joined(struct mover *m, const struct join_group_response *a, struct arena *arena)
 {
     struct run *r = m->run;
@@ -187,6 +199,7 @@ void mover_joined(struct mover *m, const struct join_group_response *a, struct a
     }
     if (mover_error(m, "JoinGroup", a->error_code))
         return;
+    mover_may_have_been_out(m);
     m->session_ns = a->generation_id > m->heard ? m->since_ns : 0;
     m->heard = MAX(m->heard, a->generation_id);
     mover_epoch(m, a->generation_id, m->epoch == 0);
