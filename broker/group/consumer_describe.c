@@ -9,6 +9,7 @@
  * Failure modes: an answer that finds no room: text.c. */
 #include "broker/group/consumer_priv.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/consumer_group_describe.h"
 
 #include <stdio.h>
@@ -222,7 +223,7 @@ enum kafka_error consumer_commits(const struct consumer *c, struct uuid topic, i
     const struct part *p = part_set_find(&c->assigned, topic, index);
     if (p == NULL)
         p = part_set_find(&c->revoking, topic, index);
-    if (p != NULL && epoch >= p->epoch)
+    if ((p != NULL && epoch >= p->epoch) || DEFECT(41))
         return KE_NONE;
     return c->classic != NULL ? KE_ILLEGAL_GENERATION : KE_STALE_MEMBER_EPOCH;
 }

@@ -19,6 +19,7 @@
  * that cannot be read: it stays classic. */
 #include "broker/group/consumer_priv.h"
 #include "core/assert.h"
+#include "core/lab.h"
 #include "proto/gen/join_group.h"
 #include "proto/gen/record_consumer_protocol.h"
 
@@ -188,7 +189,7 @@ static bool moved_make(struct group *g, const struct group_member *m, int32_t ge
     to->now = (struct consumer_now){
         .epoch = generation, .previous_epoch = generation, .state = CONSUMER_STABLE};
     return to->told.subscribed_topic_names != NULL && moved_protocols(arena, m, to) &&
-           parts_by_name(s, &has, generation, &to->now.assigned) && !arena->failed;
+           (DEFECT(42) || parts_by_name(s, &has, generation, &to->now.assigned)) && !arena->failed;
 }
 
 /* Nothing of a classic group is left but its id and its offsets. */

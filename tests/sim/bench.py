@@ -40,6 +40,9 @@ DEFECTS = {
     33: "coordinators answer before their records are durable",
     34: "a fetch session does not take new offsets",
     39: "what was aborted is not written into the WAL",
+    40: "a member of the new protocol gets partitions that others have not given up yet",
+    41: "members of a consumer group commit in epochs that are over, what is not theirs any more",
+    42: "a group that becomes a consumer group forgets what its members have",
 }
 LIES = "the device says that it has synced, and has not"
 SLICE = 5
