@@ -278,6 +278,9 @@ void io_thread_join(struct io_thread *thread);
 uint64_t io_memory_bytes(void);
 /* Descriptors that this process may have open; io_world_start has raised it as far as it may go. */
 uint64_t io_descriptors_max(const struct io *io);
+/* This memory is used before long: let the kernel find it pages meanwhile, beside the core. What it
+ * does not get done, first use does. It may be freed at any time. */
+void io_prefault(struct io *io, void *memory, size_t size);
 /* All of this memory is about to be used: let the kernel back it by the largest pages it has. */
 void io_use_large_pages(void *memory, size_t size);
 /* CPUs this process may use (affinity and cgroup quota), at least 1. */

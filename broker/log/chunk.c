@@ -201,13 +201,31 @@ static struct chunk *chunk_make_twins(struct log_core *c)
     return k;
 }
 
+static bool chunk_may_make_twins(const struct log_core *c)
+{
+    return c->chunk_bytes >= CHUNKS_SINGLE * CHUNK_BYTES &&
+           c->chunk_bytes + MEM_LARGE_PAGE <= c->config.cache_bytes;
+}
+
 /* A new ordinary chunk, for which there is room. */
 static struct chunk *chunk_make_ordinary(struct log_core *c)
 {
-    bool twins = c->chunk_bytes >= CHUNKS_SINGLE * CHUNK_BYTES &&
-                 c->chunk_bytes + MEM_LARGE_PAGE <= c->config.cache_bytes;
-    struct chunk *k = twins ? chunk_make_twins(c) : NULL;
+    struct chunk *k = chunk_may_make_twins(c) ? chunk_make_twins(c) : NULL;
     return k != NULL ? k : chunk_make(c, CHUNK_BYTES);
+}
+
+/* The last free chunk was taken: while it fills, the next ones are made, and their memory is
+ * backed. The fault of a large page takes 0.3 ms, or 6 where the host has to find it first, and
+ * whoever commits at that moment would wait as long. */
+static void chunk_make_ahead(struct log_core *c)
+{
+    bool many = c->chunk_bytes > CHUNKS_SINGLE * CHUNK_BYTES; /* a core that idles keeps little */
+    struct chunk *k = many && chunk_may_make_twins(c) ? chunk_make_twins(c) : NULL;
+    if (k == NULL)
+        return;
+    list_push_front(&c->free_chunks, &k->link);
+    c->chunks_free++;
+    io_prefault(c->io, MIN(k->block.data, k->twin->block.data), MEM_LARGE_PAGE);
 }
 
 static struct chunk *chunk_from_free(struct log_core *c)
@@ -265,6 +283,8 @@ struct chunk *chunk_take(struct log_core *c, uint32_t capacity, bool cached)
     k->cached = cached;
     k->used = 0;
     list_push_back(&c->chunks, &k->link);
+    if (c->chunks_free == 0)
+        chunk_make_ahead(c);
     return k;
 }
 

@@ -143,6 +143,12 @@ uint32_t io_cpus_count(void)
     return CPUS;
 }
 
+void io_prefault(struct io *io, void *memory, size_t size)
+{
+    assert(core_same(core_self(), io->id));
+    assert(memory != NULL && size > 0);
+}
+
 void io_use_large_pages(void *memory, size_t size)
 {
     assert(memory != NULL && size > 0);

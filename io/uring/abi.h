@@ -4,10 +4,15 @@
 #define IO_URING_ABI_H
 
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 
 #ifndef RWF_DONTCACHE
 #define RWF_DONTCACHE 0x00000080 /* write: drop the pages once they are on the device; 6.14 */
+#endif
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* find pages for all of it, to be written to; 5.14 */
 #endif
 
 #ifndef STATX_DIOALIGN

@@ -215,6 +215,21 @@ void io_wake(struct io *from, struct core_id to)
     uring_tag_internal(sqe, INTERNAL_NONE);
 }
 
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* The kernel always leaves this to one of its helper threads. Nobody waits for it, so it is not
+ * among what is in flight: in memory that was freed meanwhile it fails, or finds pages for somebody
+ * else. */
+void io_prefault(struct io *io, void *memory, size_t size)
+{
+    assert(core_same(core_self(), io->core));
+    assert(((uintptr_t)memory & 4095u) == 0 && size > 0 && size <= INT32_MAX);
+    struct io_uring_sqe *sqe = uring_sqe(io);
+    io_uring_prep_madvise(sqe, memory, (off_t)size, MADV_POPULATE_WRITE);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    uring_tag_internal(sqe, INTERNAL_NONE);
+}
+
 /* ---- one turn -------------------------------------------------------------------------------- */
 
 /* Returns how many were somebody's. */

@@ -158,6 +158,34 @@ Test(log_append, gives_chunks_back_in_pairs_when_a_large_batch_needs_the_room)
     log_rig_end(&r);
 }
 
+static uint64_t cache_bytes(struct log_rig *r)
+{
+    struct log_core_stats stats;
+    log_core_stats(r->core, &stats);
+    return stats.cache_bytes;
+}
+
+/* Else whoever commits when a chunk is full waits until the kernel has found and cleared 2 MiB. */
+Test(log_append, makes_the_next_pair_of_chunks_while_the_last_free_one_fills)
+{
+    struct log_rig r;
+    log_rig_start(&r);
+    log_rig_open(&r);
+    log_rig_serve(&r);
+    struct log *l = log_rig_log(&r, 1, NULL);
+    uint32_t count = 0;
+    for (; cache_bytes(&r) < 4 << 20; count++) { /* until the third chunk, the first of a pair */
+        cr_assert_lt(count, 40);
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.value_size = 100000)), KE_NONE);
+    }
+    for (uint32_t i = 0; i < 12; i++) /* into its twin */
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.value_size = 100000)), KE_NONE);
+    cr_assert_eq(cache_bytes(&r), 6 << 20);
+    cr_assert_eq(log_rig_check(&r, l, 0), (int64_t)count + 12);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 Test(log_append, goes_round_the_wal_files_many_times)
 {
     struct log_rig r;

@@ -8,6 +8,7 @@
  *   io_poll                never early, idle is free, budget, done never inside  reactor
  *   io_gather              several come as one; none waits for ever              reactor, race
  *   io_wake                self, ring, eventfd, stopped core; none is lost       reactor, race
+ *   io_prefault            pages without a touch; no harm in memory that is gone reactor
  *   clocks, chance         still within a turn; draws and starts differ          reactor
  *   io_listen, io_accept   shared ports, both families, EMFILE, cancel           socket
  *   io_connect             refused, bad address, cancel, no descriptor lost      socket

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -212,6 +213,39 @@ Test(reactor, waking_oneself_makes_the_next_poll_return_at_once)
     uint64_t until = io_clock_ns(rig.io) + NS_PER_MS;
     cr_assert_eq(io_poll(rig.io, until, 16), 0); /* once */
     cr_assert_geq(io_clock_ns(rig.io), until);
+    rig_stop(&rig);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static bool resident(uint8_t *memory, size_t size)
+{
+    unsigned char pages[64];
+    assert(size / 4096 <= sizeof(pages));
+    cr_assert_eq(mincore(memory, size, pages), 0);
+    for (size_t i = 0; i < size / 4096; i++)
+        if ((pages[i] & 1) == 0)
+            return false;
+    return true;
+}
+
+Test(reactor, memory_is_backed_beside_the_core_that_does_not_touch_it)
+{
+    struct rig rig;
+    rig_start(&rig, (struct rig_options){0});
+    const size_t size = 64 * 4096;
+    uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert(memory != MAP_FAILED && !resident(memory, size));
+    io_prefault(rig.io, memory, size);
+    uint64_t limit = io_clock_ns(rig.io) + RIG_LIMIT_NS;
+    while (!resident(memory, size)) {
+        cr_assert_eq(io_poll(rig.io, io_clock_ns(rig.io) + NS_PER_MS, 16), 0);
+        cr_assert_lt(io_now_ns(rig.io), limit);
+    }
+    cr_assert_eq(rig.io->inflight, 0);
+    cr_assert_eq(munmap(memory, size), 0);
+    io_prefault(rig.io, memory, size); /* of memory that is gone: nobody hears of it */
+    cr_assert_eq(io_poll(rig.io, io_clock_ns(rig.io) + NS_PER_MS, 16), 0);
     rig_stop(&rig);
 }
 
