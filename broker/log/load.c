@@ -384,7 +384,8 @@ int log_load(struct log *l, bool empty)
     if (l->dir->left_open || closed_only)
         start = NO_OFFSET;
     l->start_dirty |= start > MAX(l->segments[0]->base, own);
-    l->start_offset = MAX(l->segments[0]->base, MAX(start, own));
+    l->start_told = MAX(start, own);
+    l->start_offset = MAX(l->segments[0]->base, l->start_told);
     l->recovery_point = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_RECOVERY_POINT);
     if (l->recovery_point > l->end_offset)
         l->recovery_point = NO_OFFSET; /* of a log that was longer, or another one */

@@ -378,6 +378,7 @@ struct log {
     struct shared_config *config;
     int32_t leader_epoch;
     int64_t start_offset, end_offset;
+    int64_t start_told;  /* what files and the WAL say of the former, wherever segments begin */
     int64_t durable_end; /* acknowledged as far as this */
     int64_t high_watermark;
     int64_t written_end; /* in segments */

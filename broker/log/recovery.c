@@ -45,13 +45,14 @@ struct recovery {
 /* The file of a segment that the WAL holds from its first batch on is not there, but younger ones
  * are: the power went before the folder was synced, and names are kept in any order. Everything is
  * in the WAL, so the log is written anew from here. (If it was retention that took the file, the
- * WAL says so further on, and retention takes it again.) */
+ * log start above it is told, for that is durable before the name goes.) */
 static int recovery_begin_below(struct log *l, const struct wal_entry *e)
 {
     int error = segments_remove_from(l, 0);
     if (error != 0)
         return error;
-    l->start_offset = l->end_offset = e->base_offset;
+    l->end_offset = e->base_offset;
+    l->start_offset = MAX(e->base_offset, l->start_told);
     l->writing = 0;
     l->changed = true;
     return segment_add(l, e->base_offset) == NULL ? -ENOMEM : 0;
@@ -68,6 +69,7 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
         SOMETIMES("the WAL tells of a new log start");
         l->start_dirty |= e->base_offset > l->start_offset;
         l->start_offset = MAX(l->start_offset, e->base_offset);
+        l->start_told = MAX(l->start_told, e->base_offset);
         return 0;
     }
     SOMETIMES_IF(e->last_offset < l->settled_end, "the WAL tells of what was compacted since");
@@ -75,9 +77,9 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
         return 0; /* in segments, on the device, and perhaps compacted since */
     if (e->type == WAL_ABORTED)
         return replay_aborted(l, e, batch);
-    SOMETIMES_IF(e->last_offset < l->start_offset && e->base_offset < l->segments[0]->base,
+    SOMETIMES_IF(e->last_offset < l->start_told && e->base_offset < l->segments[0]->base,
                  "the WAL tells of what was deleted since");
-    if (e->last_offset < l->start_offset && e->base_offset < l->segments[0]->base)
+    if (e->last_offset < l->start_told && e->base_offset < l->segments[0]->base)
         return 0; /* deleted since, and the segment with it */
     if (e->base_offset < l->segments[0]->base && l->replay == NULL) {
         if ((e->flags & WAL_FIRST_IN_SEGMENT) == 0 || l->cached)

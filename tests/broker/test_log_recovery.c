@@ -435,6 +435,45 @@ Test(log_recovery, reports_missing_durable_bytes_and_changes_nothing)
     log_rig_end(&r);
 }
 
+/* No folder was synced: the power takes what names it likes. */
+static void lose_segment(const struct log_rig *r, const char *base)
+{
+    static const char *const suffixes[] = {".log", ".index", ".timeindex"};
+    for (size_t i = 0; i < 3; i++) {
+        char name[100], path[300];
+        snprintf(name, sizeof(name), "t1-0/%s%s", base, suffixes[i]);
+        path_of(r, path, name);
+        cr_assert_eq(unlink(path), 0, "%s", path);
+    }
+}
+
+Test(log_recovery, begins_below_when_the_power_took_whole_segments_that_the_wal_has)
+{
+    struct log_rig r;
+    struct topic_config config = log_rig_config();
+    config.segment_bytes = 500000;
+    log_rig_start(&r);
+    r.config.wal_file_bytes = 4 << 20;
+    log_rig_open(&r);
+    log_rig_serve(&r);
+    struct log *l = log_rig_log(&r, 1, &config);
+    char path[300];
+    path_of(&r, path, "t1-0/00000000000000000008.log");
+    for (int i = 0; i < 20; i++) /* a MiB in memory is flushed */
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.value_size = 100000)), KE_NONE);
+    LOG_UNTIL(&r, access(path, F_OK) == 0);
+    log_rig_kill(&r);
+    lose_segment(&r, "00000000000000000000");
+    lose_segment(&r, "00000000000000000004");
+    log_rig_open(&r);
+    l = log_rig_log(&r, 1, &config);
+    log_rig_serve(&r);
+    cr_assert_eq(log_start_offset(l), 0);
+    cr_assert_eq(log_rig_check(&r, l, 0), 20);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 Test(log_recovery, keeps_what_write_caching_put_into_segments_and_cuts_a_torn_batch)
 {
     struct log_rig r;
