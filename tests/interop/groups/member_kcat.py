@@ -10,19 +10,26 @@ command = ["kcat", "-b", address, "-G", group, topic, "-u", "-c", count, "-f", "
            "-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=10000"]
 task = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 timer = threading.Timer(10 + idle_s, task.terminate)
+one_at_a_time = threading.Lock()
+
+
+def say(line):
+    """Whole lines, from whichever thread."""
+    with one_at_a_time:
+        print(line, flush=True)
 
 
 def tell():
     for line in task.stderr:
         if m := re.search(r"assigned: (.*)", line):
-            print("assigned", *sorted(int(p) for p in re.findall(r"\[(\d+)\]", m[1])), flush=True)
+            say(" ".join(["assigned", *map(str, sorted(int(p) for p in re.findall(r"\[(\d+)\]", m[1])))]))
 
 
 threading.Thread(target=tell, daemon=True).start()
 timer.start()
 for line in task.stdout:
     timer.cancel()
-    print(line, end="", flush=True)
+    say(line.rstrip("\n"))
     timer = threading.Timer(idle_s, task.terminate)
     timer.start()
 task.wait()
