@@ -238,6 +238,7 @@ bool log_rig_append(struct log_rig *r, struct log *l, struct log_rig_append *a,
 enum kafka_error log_rig_put(struct log_rig *r, struct log *l, struct batch_spec spec)
 {
     struct log_rig_append a;
+    LOG_UNTIL(r, log_core_has_room(r->core)); /* as every caller of log_append does */
     if (!log_rig_append(r, l, &a, spec))
         return a.a.error;
     LOG_UNTIL(r, a.done > 0);
