@@ -111,9 +111,10 @@ class Admin:
                 self.write(c, name, parts)
 
     def write(self, client, name, parts):
+        now = int(time.time() * 1000)  # retention runs here, and would take an old record
         answer = client.ask("Produce", 7, {"acks": -1, "timeout_ms": 10000, "topic_data": [
             {"name": name, "partition_data": [
-                {"index": parts - 1, "records": batch([(None, name.encode())])}]}]})
+                {"index": parts - 1, "records": batch([(None, name.encode())], time=now)}]}]})
         part = answer["responses"][0]["partition_responses"][0]
         if part["error_code"] == 0:
             self.topics[name] = (parts, part["base_offset"])
