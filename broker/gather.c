@@ -18,8 +18,8 @@
 
 #define SPAN_NS         (5 * NS_PER_MS)
 #define GATHER_RATE_MIN 6000u /* per second */
-#define GATHER_EACH     3u
-#define GATHER_NS_MAX   (200 * NS_PER_US)
+#define GATHER_EACH     8u
+#define GATHER_NS_MAX   (500 * NS_PER_US)
 #define EAGER_NS        (20 * GATHER_NS_MAX)
 #define EAGER_SHARE     8u /* one of so many may be in a hurry */
 
