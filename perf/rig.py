@@ -222,6 +222,11 @@ def machine(folder):
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 
+def spare_cores():
+    """Data cores of a torc that shares the machine with the load: one CPU is left to that."""
+    return max((os.cpu_count() or 1) - 1, 1)
+
+
 def load():
     """How busy the machine is: the mean over the last minute."""
     return round(os.getloadavg()[0], 2)
