@@ -74,12 +74,6 @@ static void client_opened(struct bench_link *k)
     client_of(k)->opened = true;
 }
 
-static void client_sent(struct bench_link *k, uint64_t bytes)
-{
-    (void)k;
-    (void)bytes;
-}
-
 static void client_answered(struct bench_link *k, const uint8_t *data, uint32_t size)
 {
     struct bench_client *c = client_of(k);
@@ -206,7 +200,6 @@ bool bench_client_open(struct bench_client *c, struct io *io, struct mem *mem,
     if (!bench_link_init(&c->link, io, mem, 1))
         return bench_client_fail(c, "no memory");
     c->link.opened = client_opened;
-    c->link.sent = client_sent;
     c->link.answer = client_answered;
     c->link.broken = client_broken;
     bench_link_open(&c->link, address);

@@ -5,11 +5,7 @@
 #define BROKER_BENCH_CLIENT_H
 
 #include "broker/bench/link.h"
-#include "core/arena.h"
 #include "proto/gen/api.h"
-#include "proto/wire.h"
-
-#define BENCH_CLIENT_NAME "torc-bench"
 
 struct bench_client {
     struct io *io;

@@ -30,12 +30,6 @@ static void dial_opened(struct bench_link *k)
     bench_link_send(k, 1);
 }
 
-static void dial_sent(struct bench_link *k, uint64_t bytes)
-{
-    (void)k;
-    (void)bytes;
-}
-
 static void dial_answer(struct bench_link *k, const uint8_t *data, uint32_t size)
 {
     struct dial *d = container_of(k, struct dial, link);
@@ -97,7 +91,6 @@ void dials_due(struct worker *w, uint64_t now)
             return;
         }
         d->link.opened = dial_opened;
-        d->link.sent = dial_sent;
         d->link.answer = dial_answer;
         d->link.broken = dial_broken;
         bench_link_open(&d->link, &p->o.address);

@@ -1,14 +1,15 @@
 /* One connection to a broker, as bytes: requests leave whole, answers come whole.
  *
  *   bench_link_open ─▶ opened ─▶ bench_link_send ─▶ sent ─▶ ...
- *                        └▶ receive buffers ─▶ whole answers in place, others put together ─▶
- * answer
+ *                                bench_link_ask ──▶ (the send before is over) ─▶ sent
+ *   receive buffers ─▶ whole answers in place, others put together ─▶ answer
  *
  * Invariants:
  *  1. At most one send is under way; its pieces stay untouched till `sent`.
  *  2. An answer that lies in one receive buffer is not copied; one that does not is put together in
  *     `input`, whose size is what the answer said, at most BENCH_ANSWER_MAX.
- *  3. After `broken` no other callback runs but those of ops that were armed, and none of them
+ *  3. Of owners that ask, one request is under way; its answer has its correlation id.
+ *  4. After `broken` no other callback runs but those of ops that were armed, and none of them
  *     reaches the owner.
  *
  * Failure modes: whatever fails breaks the link once, with what was being done and the errno. */
@@ -17,7 +18,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "proto/wire.h"
+#include "proto/gen/api.h"
+#include "proto/gen/header.h"
 
 #define LENGTH_SIZE  4u
 #define FIRST_ANSWER (64u << 10)
@@ -123,13 +125,81 @@ static void link_received(struct op *op)
     io_buffer_release(k->io, k->recv.buffer);
 }
 
+/* ---- one request at a time ------------------------------------------------------------------- */
+
+static void ask_put(struct bench_link *k, struct wire_writer *w, uint64_t size)
+{
+    struct request_header header = {.request_api_key = k->key,
+                                    .request_api_version = k->version,
+                                    .correlation_id = k->correlation,
+                                    .client_id = wire_string_of(BENCH_CLIENT_NAME)};
+    wire_put_int32(w, (int32_t)(size - LENGTH_SIZE));
+    request_header_encode(&header, w, api_request_header_version(k->key, k->version));
+    k->put(k, w);
+}
+
+static void ask_send(struct bench_link *k)
+{
+    struct wire_writer w = {0};
+    k->waits = false;
+    k->correlation++;
+    ask_put(k, &w, LENGTH_SIZE);
+    uint64_t size = w.position;
+    if (size > k->frame_room) {
+        uint8_t *grown = mem_realloc(k->mem, k->frame, k->frame_room, size);
+        if (grown == NULL) {
+            bench_link_break(k, "no memory for a request", -ENOMEM);
+            return;
+        }
+        k->frame = grown;
+        k->frame_room = size;
+    }
+    wire_writer_init(&w, k->frame, size);
+    ask_put(k, &w, size);
+    assert(wire_writer_ok(&w) && w.position == size);
+    k->asked_ns = io_clock_ns(k->io);
+    k->iov[0] = (struct iovec){k->frame, size};
+    bench_link_send(k, 1);
+}
+
+void bench_link_ask(struct bench_link *k, int16_t key, int16_t version,
+                    void (*put)(struct bench_link *k, struct wire_writer *w))
+{
+    assert(!k->asking && put != NULL);
+    if (k->failed)
+        return;
+    k->asking = k->waits = true;
+    k->key = key;
+    k->version = version;
+    k->put = put;
+    if (!bench_link_sending(k))
+        ask_send(k);
+}
+
+bool bench_link_answered(struct bench_link *k, const uint8_t *data, uint32_t size,
+                         struct arena *arena, struct wire_reader *r)
+{
+    struct response_header header;
+    wire_reader_init(r, data, size);
+    bool good = k->asking && !k->waits &&
+                response_header_decode(&header, r, api_response_header_version(k->key, k->version),
+                                       arena) == 0 &&
+                header.correlation_id == k->correlation;
+    k->asking = false;
+    if (!good)
+        bench_link_break(k, "an answer that is not to what was asked", 0);
+    return good;
+}
+
 static void link_sent(struct op *op)
 {
     struct bench_link *k = container_of(op, struct bench_link, send.op);
     if (op->result < 0)
         bench_link_break(k, "send", op->result);
-    else if (!k->failed)
-        k->sent(k, (uint64_t)k->send.sent);
+    else if (!k->failed && k->waits)
+        ask_send(k);
+    else if (!k->failed && k->sent != NULL)
+        k->sent(k);
 }
 
 static void link_connected(struct op *op)
@@ -161,7 +231,7 @@ bool bench_link_init(struct bench_link *k, struct io *io, struct mem *mem, uint3
 void bench_link_open(struct bench_link *k, const struct io_address *address)
 {
     assert(k->fd < 0 && !k->connect.op.armed);
-    assert(k->opened != NULL && k->sent != NULL && k->answer != NULL);
+    assert(k->opened != NULL && k->answer != NULL);
     k->connect.address = *address;
     io_connect(k->io, &k->connect);
 }
@@ -196,5 +266,6 @@ void bench_link_free(struct bench_link *k)
         io_socket_close(k->io, k->fd);
     mem_free(k->mem, k->iov, k->iov_max * sizeof(*k->iov));
     mem_free(k->mem, k->input, k->input_capacity);
+    mem_free(k->mem, k->frame, k->frame_room);
     k->fd = -1;
 }

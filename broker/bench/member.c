@@ -9,10 +9,8 @@
  * The n-th commit of a member says offset n, so that the load's end can ask the group how many of
  * them it has. Heartbeats go on as those of real clients do, and wait for a commit under way.
  *
- * Invariants:
- *  1. One request is under way; its answer has its correlation id.
- *  2. A member in a list (beats or rests) is there once, and lists are in the order of their times:
- *     each has one period for all.
+ * Invariant: a member in a list (beats or rests) is there once, and lists are in the order of their
+ * times: each has one period for all.
  *
  * Failure modes: a coordinator that is not ready is asked again; a stale generation is made new and
  * the commit repeated (counted as retried); another error of a commit is counted as refused; any
@@ -24,7 +22,6 @@
 #include "core/core.h"
 #include "proto/error.h"
 #include "proto/gen/consumer_group_heartbeat.h"
-#include "proto/gen/header.h"
 #include "proto/gen/heartbeat.h"
 #include "proto/gen/join_group.h"
 #include "proto/gen/offset_commit.h"
@@ -169,55 +166,28 @@ static void put_commit(const struct member *m, struct wire_writer *w, int16_t ve
     offset_commit_request_encode(&r, w, version);
 }
 
-static void request_put(const struct member *m, struct wire_writer *w, uint64_t size)
+/* The request of the present step. */
+static void member_put(struct bench_link *k, struct wire_writer *w)
 {
-    int16_t key = key_of(m), version = m->worker->plan->versions[key];
-    struct request_header header = {.request_api_key = key,
-                                    .request_api_version = version,
-                                    .correlation_id = m->correlation,
-                                    .client_id = wire_string_of(BENCH_CLIENT_NAME)};
-    wire_put_int32(w, (int32_t)(size - sizeof(int32_t)));
-    request_header_encode(&header, w, api_request_header_version(key, version));
-    if (key == API_JOIN_GROUP)
-        put_join(m, w, version);
-    else if (key == API_SYNC_GROUP)
-        put_sync(m, w, version);
-    else if (key == API_HEARTBEAT)
-        put_beat(m, w, version);
-    else if (key == API_CONSUMER_GROUP_HEARTBEAT)
-        put_consumer_beat(m, w, version);
+    const struct member *m = container_of(k, struct member, link);
+    if (k->key == API_JOIN_GROUP)
+        put_join(m, w, k->version);
+    else if (k->key == API_SYNC_GROUP)
+        put_sync(m, w, k->version);
+    else if (k->key == API_HEARTBEAT)
+        put_beat(m, w, k->version);
+    else if (k->key == API_CONSUMER_GROUP_HEARTBEAT)
+        put_consumer_beat(m, w, k->version);
     else
-        put_commit(m, w, version);
+        put_commit(m, w, k->version);
 }
 
-/* The request of a step leaves, or will when the one before is known to have. */
 static void member_ask(struct member *m, enum member_step step)
 {
     m->step = step;
-    m->wants = true;
-    if (bench_link_sending(&m->link) || m->link.failed || m->worker->failed)
-        return;
-    struct wire_writer w = {0};
-    m->correlation++;
-    request_put(m, &w, sizeof(int32_t));
-    uint64_t size = w.position;
-    if (size > m->frame_room) {
-        uint8_t *grown = mem_realloc(&m->worker->mem, m->frame, m->frame_room, size);
-        if (grown == NULL) {
-            worker_fail(m->worker, "no memory for a request");
-            return;
-        }
-        m->frame = grown;
-        m->frame_room = size;
-    }
-    wire_writer_init(&w, m->frame, size);
-    request_put(m, &w, size);
-    assert(wire_writer_ok(&w) && w.position == size);
-    m->wants = false;
-    m->asking = true;
-    m->asked_ns = io_clock_ns(m->worker->io);
-    m->link.iov[0] = (struct iovec){m->frame, size};
-    bench_link_send(&m->link, 1);
+    int16_t key = key_of(m);
+    if (!m->worker->failed)
+        bench_link_ask(&m->link, key, m->worker->plan->versions[key], member_put);
 }
 
 /* ---- what is due ----------------------------------------------------------------------------- */
@@ -327,7 +297,7 @@ static void member_refused(struct member *m, int16_t error)
     default:
         break;
     }
-    worker_fail(m->worker, "%s of a member of a group: %s", api_find(key_of(m))->name,
+    worker_fail(m->worker, "%s of a member of a group: %s", api_find(m->link.key)->name,
                 kafka_error_name((enum kafka_error)error));
 }
 
@@ -478,19 +448,13 @@ static void member_answer(struct bench_link *k, const uint8_t *data, uint32_t si
     struct member *m = container_of(k, struct member, link);
     struct worker *w = m->worker;
     struct wire_reader r;
-    struct response_header header;
-    int16_t key = key_of(m), version = w->plan->versions[key];
     arena_release(&w->arena);
-    wire_reader_init(&r, data, size);
-    bool good = m->asking &&
-                response_header_decode(&header, &r, api_response_header_version(key, version),
-                                       &w->arena) == 0 &&
-                header.correlation_id == m->correlation;
-    m->asking = false;
-    if (good && m->in && m->step == MEMBER_BEATING && worker_slice(w, m->asked_ns) != NULL)
-        histogram_record(&w->counts.latency[LATENCY_BEAT], io_clock_ns(w->io) - m->asked_ns);
-    if (!good || !answer_take(m, &r, key, version))
-        bench_link_break(k, "an answer that is not to what was asked", 0);
+    if (!bench_link_answered(k, data, size, &w->arena, &r))
+        return;
+    if (m->in && m->step == MEMBER_BEATING && worker_slice(w, k->asked_ns) != NULL)
+        histogram_record(&w->counts.latency[LATENCY_BEAT], io_clock_ns(w->io) - k->asked_ns);
+    if (!answer_take(m, &r, k->key, k->version))
+        bench_link_break(k, "an answer that cannot be read", 0);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -498,14 +462,6 @@ static void member_answer(struct bench_link *k, const uint8_t *data, uint32_t si
 static void member_opened(struct bench_link *k)
 {
     member_enter(container_of(k, struct member, link));
-}
-
-static void member_sent(struct bench_link *k, uint64_t bytes)
-{
-    struct member *m = container_of(k, struct member, link);
-    (void)bytes;
-    if (m->wants)
-        member_ask(m, m->step);
 }
 
 static void member_broken(struct bench_link *k)
@@ -534,7 +490,6 @@ bool member_start(struct worker *w, struct member **made, uint32_t number)
     if (!worker_link(w, &m->link, 1))
         return false;
     m->link.opened = member_opened;
-    m->link.sent = member_sent;
     m->link.answer = member_answer;
     m->link.broken = member_broken;
     bench_link_open(&m->link, &p->topic->nodes[m->share->node]);

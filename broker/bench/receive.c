@@ -21,7 +21,6 @@
 #include "core/core.h"
 #include "proto/error.h"
 #include "proto/gen/fetch.h"
-#include "proto/gen/header.h"
 #include "proto/record.h"
 
 #define STREAMS_FIRST 8u
@@ -237,29 +236,23 @@ static void receiver_answer(struct bench_link *k, const uint8_t *data, uint32_t 
 {
     struct receiver *r = container_of(k, struct receiver, link);
     struct worker *w = r->worker;
-    const struct plan *p = w->plan;
     struct wire_reader reader;
-    struct response_header header;
     struct fetch_response response;
     uint64_t now = io_clock_ns(w->io);
     arena_release(&w->arena);
-    wire_reader_init(&reader, data, size);
-    if (!r->asking ||
-        response_header_decode(&header, &reader,
-                               api_response_header_version(API_FETCH, p->fetch_version),
-                               &w->arena) != 0 ||
-        fetch_response_decode(&response, &reader, p->fetch_version, &w->arena) != 0 ||
-        header.correlation_id != r->correlation || response.responses_count > 1) {
-        bench_link_break(k, "an answer that is not to what was asked", 0);
+    if (!bench_link_answered(k, data, size, &w->arena, &reader))
+        return;
+    if (fetch_response_decode(&response, &reader, k->version, &w->arena) != 0 ||
+        response.responses_count > 1) {
+        bench_link_break(k, "an answer that cannot be read", 0);
         return;
     }
-    r->asking = false;
     if (response.error_code != KE_NONE) {
         worker_fail(w, "fetch: %s", kafka_error_name((enum kafka_error)response.error_code));
         return;
     }
     w->counts.fetches++;
-    histogram_record(&w->counts.latency[LATENCY_FETCH], now - r->asked_ns);
+    histogram_record(&w->counts.latency[LATENCY_FETCH], now - k->asked_ns);
     for (int32_t i = 0; i < response.responses_count; i++)
         for (int32_t n = 0; n < response.responses[i].partitions_count; n++)
             partition_taken(r, &response.responses[i].partitions[n], now);
@@ -269,26 +262,23 @@ static void receiver_answer(struct bench_link *k, const uint8_t *data, uint32_t 
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-static bool fetch_encode(struct receiver *r, uint64_t *size)
+static void fetch_put(struct bench_link *k, struct wire_writer *w)
 {
-    struct worker *w = r->worker;
-    const struct plan *p = w->plan;
+    const struct receiver *r = container_of(k, struct receiver, link);
+    const struct plan *p = r->worker->plan;
     uint32_t count = r->share->own_count;
-    struct fetch_request request;
     struct fetch_request_fetch_topic topic;
-    arena_release(&w->arena);
+    struct fetch_request request;
     fetch_request_fetch_topic_init(&topic);
     topic.topic = wire_string_of(p->topic->name);
     topic.topic_id = p->topic->id;
-    topic.partitions = arena_array(&w->arena, count, sizeof(*topic.partitions));
+    topic.partitions = r->asks;
     topic.partitions_count = (int32_t)count;
-    if (topic.partitions == NULL)
-        return false;
     for (uint32_t i = 0; i < count; i++) {
-        fetch_request_fetch_partition_init(&topic.partitions[i]);
-        topic.partitions[i].partition = (int32_t)r->readings[i].partition;
-        topic.partitions[i].fetch_offset = r->readings[i].position;
-        topic.partitions[i].partition_max_bytes = (int32_t)p->o.partition_bytes;
+        fetch_request_fetch_partition_init(&r->asks[i]);
+        r->asks[i].partition = (int32_t)r->readings[i].partition;
+        r->asks[i].fetch_offset = r->readings[i].position;
+        r->asks[i].partition_max_bytes = (int32_t)p->o.partition_bytes;
     }
     fetch_request_init(&request);
     request.max_wait_ms = (int32_t)p->o.fetch_wait_ms;
@@ -298,43 +288,14 @@ static bool fetch_encode(struct receiver *r, uint64_t *size)
     request.topics = &topic;
     request.topics_count = 1;
     request.rack_id = wire_string_of("");
-    struct request_header header = {.request_api_key = API_FETCH,
-                                    .request_api_version = p->fetch_version,
-                                    .correlation_id = ++r->correlation,
-                                    .client_id = wire_string_of(BENCH_CLIENT_NAME)};
-    int16_t header_version = api_request_header_version(API_FETCH, p->fetch_version);
-    *size = sizeof(int32_t) + request_header_size(&header, header_version) +
-            fetch_request_size(&request, p->fetch_version);
-    if (*size > r->frame_room) {
-        uint8_t *grown = mem_realloc(&w->mem, r->frame, r->frame_room, *size);
-        if (grown == NULL)
-            return false;
-        r->frame = grown;
-        r->frame_room = *size;
-    }
-    struct wire_writer writer;
-    wire_writer_init(&writer, r->frame, r->frame_room);
-    wire_put_int32(&writer, (int32_t)(*size - sizeof(int32_t)));
-    request_header_encode(&header, &writer, header_version);
-    fetch_request_encode(&request, &writer, p->fetch_version);
-    assert(wire_writer_ok(&writer) && writer.position == *size);
-    return true;
+    fetch_request_encode(&request, w, k->version);
 }
 
 void receiver_pump(struct receiver *r)
 {
-    uint64_t size;
-    if (!r->open || r->asking || r->done || r->worker->failed || r->link.failed ||
-        bench_link_sending(&r->link) || !r->worker->started)
-        return;
-    if (!fetch_encode(r, &size)) {
-        worker_fail(r->worker, "no memory for a fetch");
-        return;
-    }
-    r->asking = true;
-    r->asked_ns = io_clock_ns(r->worker->io);
-    r->link.iov[0] = (struct iovec){r->frame, size};
-    bench_link_send(&r->link, 1);
+    struct worker *w = r->worker;
+    if (r->open && !r->done && !r->link.asking && !w->failed && w->started)
+        bench_link_ask(&r->link, API_FETCH, w->plan->fetch_version, fetch_put);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -344,12 +305,6 @@ static void receiver_opened(struct bench_link *k)
     struct receiver *r = container_of(k, struct receiver, link);
     r->open = true;
     worker_opened(r->worker);
-}
-
-static void receiver_sent(struct bench_link *k, uint64_t bytes)
-{
-    (void)bytes; /* an answer may have come before; then the next was not asked for */
-    receiver_pump(container_of(k, struct receiver, link));
 }
 
 static void receiver_broken(struct bench_link *k)
@@ -368,7 +323,8 @@ bool receiver_start(struct worker *w, struct receiver **made, uint32_t number)
     r->worker = w;
     r->share = &p->receivers[number];
     r->readings = mem_zalloc(&w->mem, r->share->own_count * sizeof(*r->readings));
-    if (!worker_link(w, &r->link, 1) || r->readings == NULL)
+    r->asks = mem_alloc(&w->mem, r->share->own_count * sizeof(*r->asks));
+    if (!worker_link(w, &r->link, 1) || r->readings == NULL || r->asks == NULL)
         return false;
     for (uint32_t i = 0; i < r->share->own_count; i++) {
         uint32_t partition = r->share->own[i];
@@ -377,7 +333,6 @@ bool receiver_start(struct worker *w, struct receiver **made, uint32_t number)
         r->readings[i].position = p->read_from[partition];
     }
     r->link.opened = receiver_opened;
-    r->link.sent = receiver_sent;
     r->link.answer = receiver_answer;
     r->link.broken = receiver_broken;
     bench_link_open(&r->link, &p->topic->nodes[r->share->node]);

@@ -329,12 +329,11 @@ static void batch_counted(struct worker *w, uint64_t now)
     slice->bytes += bytes;
 }
 
-static void sender_sent(struct bench_link *k, uint64_t bytes)
+static void sender_sent(struct bench_link *k)
 {
     struct sender *s = container_of(k, struct sender, link);
     const struct bench_options *o = &s->worker->plan->o;
     uint64_t now = io_clock_ns(s->worker->io);
-    (void)bytes; /* whole requests went, and all of them */
     while (s->sent < s->begun) {
         const struct send_slot *slot = &s->slots[s->sent++ % o->in_flight];
         if (o->acks != 0)

@@ -9,10 +9,8 @@
  * Some transactions are aborted on purpose. The sequence numbers of their payloads are used again
  * by the next, so that a reader who is shown an aborted record finds it repeated.
  *
- * Invariants:
- *  1. One request is under way; its answer has its correlation id.
- *  2. Kafka's sequence numbers go on over aborts (and begin anew with an epoch), those of payloads
- *     do not.
+ * Invariant: Kafka's sequence numbers go on over aborts (and begin anew with an epoch), those of
+ * payloads do not.
  *
  * Failure modes: any error but the one above ends the load with its name. */
 #include <errno.h>
@@ -24,7 +22,6 @@
 #include "proto/error.h"
 #include "proto/gen/add_partitions_to_txn.h"
 #include "proto/gen/end_txn.h"
-#include "proto/gen/header.h"
 #include "proto/gen/produce.h"
 
 #define REQUEST_MS 30000
@@ -123,49 +120,23 @@ static void put_ending(const struct transactor *t, struct wire_writer *w, int16_
     end_txn_request_encode(&r, w, version);
 }
 
-static void request_put(const struct transactor *t, struct wire_writer *w, uint64_t size)
+/* The request of the present step. */
+static void transactor_put(struct bench_link *k, struct wire_writer *w)
 {
-    int16_t key, version = version_of(t, &key);
-    struct request_header header = {.request_api_key = key,
-                                    .request_api_version = version,
-                                    .correlation_id = t->correlation,
-                                    .client_id = wire_string_of(BENCH_CLIENT_NAME)};
-    wire_put_int32(w, (int32_t)(size - sizeof(int32_t)));
-    request_header_encode(&header, w, api_request_header_version(key, version));
+    const struct transactor *t = container_of(k, struct transactor, link);
     if (t->step == TRANSACT_ADDING)
-        put_adding(t, w, version);
+        put_adding(t, w, k->version);
     else if (t->step == TRANSACT_WRITING)
-        put_writing(t, w, version);
+        put_writing(t, w, k->version);
     else
-        put_ending(t, w, version);
+        put_ending(t, w, k->version);
 }
 
-/* The request of the present step leaves, or will when the one before is known to have. */
 static void transactor_ask(struct transactor *t)
 {
-    t->wants = true;
-    if (bench_link_sending(&t->link) || t->link.failed || t->worker->failed)
-        return;
-    struct wire_writer w = {0};
-    t->correlation++;
-    request_put(t, &w, sizeof(int32_t));
-    uint64_t size = w.position;
-    if (size > t->frame_room) {
-        uint8_t *grown = mem_realloc(&t->worker->mem, t->frame, t->frame_room, size);
-        if (grown == NULL) {
-            worker_fail(t->worker, "no memory for a request");
-            return;
-        }
-        t->frame = grown;
-        t->frame_room = size;
-    }
-    wire_writer_init(&w, t->frame, size);
-    request_put(t, &w, size);
-    assert(wire_writer_ok(&w) && w.position == size);
-    t->wants = false;
-    t->asking = true;
-    t->link.iov[0] = (struct iovec){t->frame, size};
-    bench_link_send(&t->link, 1);
+    int16_t key, version = version_of(t, &key);
+    if (!t->worker->failed)
+        bench_link_ask(&t->link, key, version, transactor_put);
 }
 
 /* ---- a transaction --------------------------------------------------------------------------- */
@@ -313,26 +284,22 @@ static void transactor_answer(struct bench_link *k, const uint8_t *data, uint32_
     struct transactor *t = container_of(k, struct transactor, link);
     struct worker *w = t->worker;
     struct wire_reader r;
-    struct response_header header;
-    int16_t error, key, version = version_of(t, &key);
+    int16_t error;
     uint64_t now = io_clock_ns(w->io);
     arena_release(&w->arena);
-    wire_reader_init(&r, data, size);
-    if (!t->asking ||
-        response_header_decode(&header, &r, api_response_header_version(key, version), &w->arena) !=
-            0 ||
-        header.correlation_id != t->correlation || !answer_read(t, &r, version, &error)) {
-        bench_link_break(k, "an answer that is not to what was asked", 0);
+    if (!bench_link_answered(k, data, size, &w->arena, &r))
+        return;
+    if (!answer_read(t, &r, k->version, &error)) {
+        bench_link_break(k, "an answer that cannot be read", 0);
         return;
     }
-    t->asking = false;
     if (error == KE_CONCURRENT_TRANSACTIONS) {
         w->counts.retried++;
         transactor_ask(t);
         return;
     }
     if (error != KE_NONE) {
-        worker_fail(w, "%s in a transaction: %s", api_find(key)->name,
+        worker_fail(w, "%s in a transaction: %s", api_find(k->key)->name,
                     kafka_error_name((enum kafka_error)error));
         return;
     }
@@ -353,14 +320,6 @@ static void transactor_opened(struct bench_link *k)
     struct transactor *t = container_of(k, struct transactor, link);
     t->open = true;
     worker_opened(t->worker);
-}
-
-static void transactor_sent(struct bench_link *k, uint64_t bytes)
-{
-    struct transactor *t = container_of(k, struct transactor, link);
-    (void)bytes;
-    if (t->wants)
-        transactor_ask(t);
 }
 
 static void transactor_broken(struct bench_link *k)
@@ -392,7 +351,6 @@ bool transactor_start(struct worker *w, struct transactor **made, uint32_t numbe
     for (uint32_t i = 0; i < p->o.batches; i++)
         memcpy(t->batches + (size_t)i * size, w->template.batch, size);
     t->link.opened = transactor_opened;
-    t->link.sent = transactor_sent;
     t->link.answer = transactor_answer;
     t->link.broken = transactor_broken;
     bench_link_open(&t->link, &p->topic->nodes[t->share->node]);

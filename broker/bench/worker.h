@@ -155,17 +155,15 @@ struct transactor {
     uint32_t number;
     char id[64];
     enum transact_step step;
-    bool open, asking, wants, aborts;
+    bool open, aborts;
     uint64_t made, owed; /* transactions */
     uint64_t due_ns, begun_ns, ending_ns;
     int64_t producer_id;
     int16_t epoch;
-    int32_t correlation;
     uint32_t next;      /* own[] index of the next transaction's first partition */
     int32_t *sequences; /* per own partition: Kafka's, and the payload's */
     uint64_t *numbers;
-    uint8_t *batches, *frame;
-    uint64_t frame_room;
+    uint8_t *batches;
 };
 
 /* The transactional id of one of them. */
@@ -195,16 +193,13 @@ struct member {
     char group[48], id[128];
     uint32_t id_size;
     enum member_step step;
-    bool asking, wants, in, tells, beat_due, committing;
+    bool in, tells, beat_due, committing;
     uint64_t made, acknowledged, owed; /* commits; offsets too */
-    uint64_t due_ns, begun_ns, asked_ns, wake_ns;
+    uint64_t due_ns, begun_ns, wake_ns;
     int32_t epoch; /* or generation */
-    int32_t correlation;
     int32_t *held; /* consumer protocol: partitions */
     uint32_t held_count, held_room;
     struct list due; /* in beats or rests */
-    uint8_t *frame;
-    uint64_t frame_room;
 };
 
 /* The name of a member's group. */
@@ -250,12 +245,9 @@ struct receiver {
     struct worker *worker;
     const struct sharing *share;
     struct reading *readings; /* one per own partition */
-    uint8_t *frame;
-    uint64_t frame_room;
-    int32_t correlation;
-    uint64_t asked_ns;
+    struct fetch_request_fetch_partition *asks;
     uint32_t passes; /* over all of its partitions that are done */
-    bool asking, open, done;
+    bool open, done;
 };
 
 NODISCARD bool receiver_start(struct worker *w, struct receiver **r, uint32_t number);
