@@ -4,13 +4,16 @@
  *   consumer   OUT ─▶ BEATING with epoch 0 ─▶ BEATING, says what it holds ─▶ READY
  *
  *   READY ── a commit is due ─▶ COMMITTING ─▶ READY        latency: now - due
- *     └───── BEAT_MS are over ─▶ BEATING ─▶ READY, or in again where the coordinator says so
+ *     └───── its turn to beat ─▶ BEATING ─▶ READY, or in again where the coordinator says so
  *
  * The n-th commit of a member says offset n, so that the load's end can ask the group how many of
  * them it has. Heartbeats go on as those of real clients do, and wait for a commit under way.
  *
- * Invariant: a member in a list (beats or rests) is there once, and lists are in the order of their
- * times: each has one period for all.
+ * Each member commits once in members / rate, each says it is there once in beat_ns, and both are
+ * spread evenly over the members of a thread, whenever they came in: no two are due at once.
+ *
+ * Invariant: a member in `rests` is there once, out, and they are in the order of their times: all
+ * rest as long.
  *
  * Failure modes: a coordinator that is not ready is asked again; a stale generation is made new and
  * the commit repeated (counted as retried); another error of a commit is counted as refused; any
@@ -36,11 +39,6 @@
 void member_group(char *to, size_t size, uint64_t run, uint32_t number)
 {
     (void)snprintf(to, size, "torc-bench-%llx-%u", (unsigned long long)run, number);
-}
-
-bool member_idle(const struct member *m)
-{
-    return m->owed == 0 && m->step == MEMBER_READY;
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
@@ -208,7 +206,8 @@ static void member_commit(struct member *m, uint64_t due_ns)
     member_ask(m, MEMBER_COMMITTING);
 }
 
-void member_go_on(struct member *m)
+/* Begins what is due, or the next commit in a closed loop, unless something is under way. */
+static void member_next(struct member *m)
 {
     const struct plan *p = m->worker->plan;
     if (m->step != MEMBER_READY || m->worker->failed)
@@ -229,12 +228,6 @@ void member_go_on(struct member *m)
     }
 }
 
-void member_due(struct member *m)
-{
-    m->owed++;
-    member_go_on(m);
-}
-
 void members_beat(struct worker *w, uint64_t now)
 {
     while (!list_empty(&w->rests)) {
@@ -244,15 +237,14 @@ void members_beat(struct worker *w, uint64_t now)
         list_remove(&m->due);
         member_enter(m);
     }
-    while (!list_empty(&w->beats)) {
-        struct member *m = container_of(list_first(&w->beats), struct member, due);
-        if (m->wake_ns > now)
-            break;
-        list_remove(&m->due);
-        m->wake_ns = now + w->beat_ns;
-        list_push_back(&w->beats, &m->due);
+    if (w->senders_count == 0)
+        return;
+    for (; w->beat_due_ns <= now; w->beat_due_ns += MAX(w->beat_ns / w->senders_count, 1)) {
+        struct member *m = w->members[w->beat_next++ % w->senders_count];
+        if (!m->in)
+            continue;
         m->beat_due = true;
-        member_go_on(m);
+        member_next(m);
     }
 }
 
@@ -260,15 +252,11 @@ void members_beat(struct worker *w, uint64_t now)
 
 static void member_ready(struct member *m)
 {
-    struct worker *w = m->worker;
     m->step = MEMBER_READY;
-    if (!m->in) {
-        m->in = true;
-        m->wake_ns = io_clock_ns(w->io) + w->beat_ns;
-        list_push_back(&w->beats, &m->due);
-        worker_opened(w);
-    }
-    member_go_on(m);
+    if (!m->in)
+        worker_opened(m->worker);
+    m->in = true;
+    member_next(m);
 }
 
 static void member_rest(struct member *m)
@@ -276,7 +264,6 @@ static void member_rest(struct member *m)
     struct worker *w = m->worker;
     m->step = MEMBER_OUT;
     m->wake_ns = io_clock_ns(w->io) + REST_NS;
-    list_remove(&m->due);
     list_push_back(&w->rests, &m->due);
 }
 
@@ -400,7 +387,7 @@ static void commit_answer(struct member *m, const struct offset_commit_response 
     } else {
         commit_done(m, error);
     }
-    member_go_on(m);
+    member_next(m);
 }
 
 /* false: it cannot be read. */
@@ -470,17 +457,18 @@ static void member_broken(struct bench_link *k)
     worker_broken(m->worker, k, &m->worker->plan->topic->nodes[m->share->node]);
 }
 
-bool member_start(struct worker *w, struct member **made, uint32_t number)
+static bool member_start(struct worker *w, uint32_t number)
 {
     const struct plan *p = w->plan;
     struct member *m = mem_zalloc(&w->mem, sizeof(*m));
-    *made = m;
     if (m == NULL)
         return false;
+    w->members[w->senders_count++] = m;
     m->worker = w;
     m->number = number;
     m->share = &p->senders[number];
     w->beat_ns = BEAT_NS;
+    w->beat_due_ns = io_clock_ns(w->io);
     list_init(&m->due);
     member_group(m->group, sizeof(m->group), p->run, number);
     if (p->o.consumer_protocol) { /* a UUID in Kafka's clients; any text will do */
@@ -495,3 +483,21 @@ bool member_start(struct worker *w, struct member **made, uint32_t number)
     bench_link_open(&m->link, &p->topic->nodes[m->share->node]);
     return true;
 }
+
+static void member_due(struct worker *w, uint32_t i)
+{
+    w->members[i]->owed++;
+    member_next(w->members[i]);
+}
+
+static void member_go_on(struct worker *w, uint32_t i)
+{
+    member_next(w->members[i]);
+}
+
+static bool member_idle(const struct worker *w, uint32_t i)
+{
+    return w->members[i]->owed == 0 && w->members[i]->step == MEMBER_READY;
+}
+
+const struct role role_member = {member_start, member_due, member_go_on, member_idle};

@@ -338,7 +338,6 @@ static bool worker_make(struct run *r, uint32_t number)
     char name[24];
     *w = (struct worker){.id = {(uint16_t)(number + 1)}, .number = number, .plan = &r->plan};
     list_init(&w->dirty);
-    list_init(&w->beats);
     list_init(&w->rests);
     if (mem_init(&w->mem, r->plan.memory_bytes) != 0 ||
         ring_init(&w->orders, r->mem, ORDER_SLOTS) != 0 ||

@@ -52,11 +52,6 @@ uint64_t plan_due_ns(const struct plan *p, uint64_t start_ns, uint64_t number)
     return start_ns + (uint64_t)((double)number * (double)NS_PER_S / p->request_rate);
 }
 
-bool sender_idle(const struct sender *s)
-{
-    return s->ended == s->made && s->owed == 0;
-}
-
 /* ---- what to send ---------------------------------------------------------------------------- */
 
 static uint8_t *piece_bytes(const struct wire_piece *piece)
@@ -244,22 +239,17 @@ static void sender_refill(struct sender *s)
     }
 }
 
-void sender_due(struct sender *s)
+/* More requests, as far as its window and the plan allow. */
+static void sender_fill(struct sender *s)
 {
-    s->owed++;
-    sender_refill(s);
-}
-
-void sender_fill(struct sender *s, uint64_t now)
-{
-    if (s->worker->plan->request_rate > 0) {
+    const struct plan *p = s->worker->plan;
+    if (p->request_rate > 0) {
         sender_refill(s);
         return;
     }
-    const struct plan *p = s->worker->plan;
     while (s->made - s->ended < p->o.in_flight && !s->worker->failed && !s->worker->stopping &&
            (p->requests_each == 0 || s->made < p->requests_each))
-        sender_make(s, now);
+        sender_make(s, io_clock_ns(s->worker->io));
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
@@ -343,7 +333,7 @@ static void sender_sent(struct bench_link *k)
         slot_end(s, slot, now);
     }
     if (o->acks == 0)
-        sender_fill(s, now);
+        sender_fill(s);
     sender_flush(s);
 }
 
@@ -410,7 +400,7 @@ static void sender_answer(struct bench_link *k, const uint8_t *data, uint32_t si
     for (uint32_t i = 0; i < p->o.batches; i++)
         answer_judge(s, slot, now, &response.responses[0].partition_responses[i]);
     slot_end(s, slot, now);
-    sender_fill(s, now);
+    sender_fill(s);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -428,13 +418,13 @@ static void sender_broken(struct bench_link *k)
     worker_broken(s->worker, k, &s->worker->plan->topic->nodes[s->share->node]);
 }
 
-bool sender_start(struct worker *w, struct sender **made, uint32_t number)
+static bool sender_start(struct worker *w, uint32_t number)
 {
     const struct plan *p = w->plan;
     struct sender *s = mem_zalloc(&w->mem, sizeof(*s));
-    *made = s;
     if (s == NULL)
         return false;
+    w->senders[w->senders_count++] = s;
     s->worker = w;
     s->number = number;
     s->share = &p->senders[number];
@@ -455,3 +445,21 @@ bool sender_start(struct worker *w, struct sender **made, uint32_t number)
     bench_link_open(&s->link, &p->topic->nodes[s->share->node]);
     return true;
 }
+
+static void sender_due(struct worker *w, uint32_t i)
+{
+    w->senders[i]->owed++;
+    sender_refill(w->senders[i]);
+}
+
+static void sender_go_on(struct worker *w, uint32_t i)
+{
+    sender_fill(w->senders[i]);
+}
+
+static bool sender_idle(const struct worker *w, uint32_t i)
+{
+    return w->senders[i]->ended == w->senders[i]->made && w->senders[i]->owed == 0;
+}
+
+const struct role role_sender = {sender_start, sender_due, sender_go_on, sender_idle};

@@ -31,11 +31,6 @@ void transact_id(char *to, size_t size, uint64_t run, uint32_t number)
     (void)snprintf(to, size, "torc-bench-%llx-%u", (unsigned long long)run, number);
 }
 
-bool transactor_idle(const struct transactor *t)
-{
-    return t->owed == 0 && t->step == TRANSACT_IDLE;
-}
-
 /* ---- requests -------------------------------------------------------------------------------- */
 
 static int16_t version_of(const struct transactor *t, int16_t *key)
@@ -178,7 +173,8 @@ static void transactor_begin(struct transactor *t, uint64_t due_ns)
     transactor_ask(t);
 }
 
-void transactor_go_on(struct transactor *t)
+/* Begins what is due, or the next one in a closed loop, unless one is under way. */
+static void transactor_next(struct transactor *t)
 {
     const struct plan *p = t->worker->plan;
     if (t->step != TRANSACT_IDLE || !t->open || t->worker->failed)
@@ -190,12 +186,6 @@ void transactor_go_on(struct transactor *t)
         transactor_begin(
             t, plan_due_ns(p, t->worker->start_ns, t->made * p->senders_count + t->number));
     }
-}
-
-void transactor_due(struct transactor *t)
-{
-    t->owed++;
-    transactor_go_on(t);
 }
 
 static void transactor_done(struct transactor *t, uint64_t now)
@@ -305,7 +295,7 @@ static void transactor_answer(struct bench_link *k, const uint8_t *data, uint32_
     }
     if (t->step == TRANSACT_ENDING) {
         transactor_done(t, now);
-        transactor_go_on(t);
+        transactor_next(t);
         return;
     }
     t->step = t->step == TRANSACT_ADDING ? TRANSACT_WRITING : TRANSACT_ENDING;
@@ -328,13 +318,13 @@ static void transactor_broken(struct bench_link *k)
     worker_broken(t->worker, k, &t->worker->plan->topic->nodes[t->share->node]);
 }
 
-bool transactor_start(struct worker *w, struct transactor **made, uint32_t number)
+static bool transactor_start(struct worker *w, uint32_t number)
 {
     const struct plan *p = w->plan;
     struct transactor *t = mem_zalloc(&w->mem, sizeof(*t));
-    *made = t;
     if (t == NULL)
         return false;
+    w->transactors[w->senders_count++] = t;
     t->worker = w;
     t->number = number;
     t->share = &p->senders[number];
@@ -356,3 +346,22 @@ bool transactor_start(struct worker *w, struct transactor **made, uint32_t numbe
     bench_link_open(&t->link, &p->topic->nodes[t->share->node]);
     return true;
 }
+
+static void transactor_due(struct worker *w, uint32_t i)
+{
+    w->transactors[i]->owed++;
+    transactor_next(w->transactors[i]);
+}
+
+static void transactor_go_on(struct worker *w, uint32_t i)
+{
+    transactor_next(w->transactors[i]);
+}
+
+static bool transactor_idle(const struct worker *w, uint32_t i)
+{
+    return w->transactors[i]->owed == 0 && w->transactors[i]->step == TRANSACT_IDLE;
+}
+
+const struct role role_transactor = {transactor_start, transactor_due, transactor_go_on,
+                                     transactor_idle};

@@ -132,30 +132,14 @@ static uint64_t worker_next(const struct worker *w)
     return round * p->senders_count + turn * p->threads_count + w->number;
 }
 
-static void worker_due(struct worker *w)
-{
-    uint32_t turn = (uint32_t)(w->next_number++ % w->senders_count);
-    if (w->plan->o.kind == BENCH_TXN)
-        transactor_due(w->transactors[turn]);
-    else if (w->plan->o.kind == BENCH_GROUPS)
-        member_due(w->members[turn]);
-    else
-        sender_due(w->senders[turn]);
-}
-
 static void worker_schedule(struct worker *w, uint64_t now)
 {
     const struct plan *p = w->plan;
-    for (uint32_t i = 0; i < w->senders_count && p->o.kind == BENCH_TXN; i++)
-        transactor_go_on(w->transactors[i]);
     if (w->senders_count == 0 || w->stopping)
-        return;
-    if (p->request_rate <= 0 && p->o.kind == BENCH_TXN)
         return;
     if (p->request_rate <= 0) {
         for (uint32_t i = 0; i < w->senders_count; i++)
-            p->o.kind == BENCH_GROUPS ? member_go_on(w->members[i])
-                                      : sender_fill(w->senders[i], now);
+            w->role->go_on(w, i);
         return;
     }
     for (uint32_t i = 0; i < DUE_BURST && !w->failed; i++) {
@@ -164,16 +148,14 @@ static void worker_schedule(struct worker *w, uint64_t now)
             w->stopping = true; /* all there is of the timetable has been handed out */
         if (due > now || due >= w->end_ns)
             return;
-        worker_due(w);
+        w->role->due(w, (uint32_t)(w->next_number++ % w->senders_count));
     }
 }
 
 static bool senders_idle(const struct worker *w)
 {
     for (uint32_t i = 0; i < w->senders_count; i++)
-        if (w->plan->o.kind == BENCH_TXN      ? !transactor_idle(w->transactors[i])
-            : w->plan->o.kind == BENCH_GROUPS ? !member_idle(w->members[i])
-                                              : !sender_idle(w->senders[i]))
+        if (!w->role->idle(w, i))
             return false;
     return true;
 }
@@ -231,8 +213,10 @@ static uint64_t worker_until(const struct worker *w, uint64_t now)
     until = MIN(until, now < w->begin_ns ? w->begin_ns : MAX(w->end_ns, now + NS_PER_MS));
     if (p->request_rate > 0 && w->senders_count > 0)
         until = MIN(until, plan_due_ns(p, w->start_ns, worker_next(w)));
-    if ((p->o.kind == BENCH_CONNECTIONS && p->o.rate > 0) || p->o.kind == BENCH_TXN)
+    if (p->o.kind == BENCH_CONNECTIONS && p->o.rate > 0)
         until = MIN(until, now + NS_PER_MS);
+    if (p->o.kind == BENCH_GROUPS && w->senders_count > 0)
+        until = MIN(until, w->beat_due_ns);
     return until;
 }
 
@@ -257,6 +241,9 @@ static bool worker_open(struct worker *w)
         worker_fail(w, "%s", why);
         return false;
     }
+    w->role = o->kind == BENCH_TXN      ? &role_transactor
+              : o->kind == BENCH_GROUPS ? &role_member
+                                        : &role_sender;
     arena_init(&w->arena, &w->mem, ARENA_LIMIT);
     compress_init(&w->compress, &w->mem);
     w->slices = mem_zalloc(&w->mem, p->slices_count * sizeof(*w->slices));
@@ -274,9 +261,7 @@ static bool worker_open(struct worker *w)
                 payload_template_make(&w->template, &w->mem, o->records, o->size, o->keys, o->soft,
                                       o->seed);
     for (uint32_t i = w->number; i < p->senders_count && good; i += p->threads_count)
-        good = o->kind == BENCH_TXN ? transactor_start(w, &w->transactors[w->senders_count++], i)
-               : o->kind == BENCH_GROUPS ? member_start(w, &w->members[w->senders_count++], i)
-                                         : sender_start(w, &w->senders[w->senders_count++], i);
+        good = w->role->start(w, i);
     for (uint32_t i = w->number; i < p->receivers_count && good; i += p->threads_count)
         good = receiver_start(w, &w->receivers[w->receivers_count++], i);
     if (o->kind == BENCH_CONNECTIONS)
@@ -317,7 +302,7 @@ void worker_run(void *argument)
     while (!w->leaving && w->io != NULL) {
         worker_orders(w);
         uint64_t now = io_clock_ns(w->io);
-        if (open && !w->failed)
+        if (open && !w->failed && w->plan->o.kind == BENCH_GROUPS)
             members_beat(w, now);
         if (w->started && open)
             worker_time(w, now);

@@ -67,6 +67,18 @@ struct news {
 };
 #define NEWS_KINDS 5u
 
+struct worker;
+
+/* What a thread does with the connections that its timetable is for; they are numbered from 0. */
+struct role {
+    /* Makes the next one, number `number` of all threads. false: no memory. */
+    bool (*start)(struct worker *w, uint32_t number);
+    void (*due)(struct worker *w, uint32_t i);
+    void (*go_on)(struct worker *w, uint32_t i); /* closed loop: as much as it may do at once */
+    bool (*idle)(const struct worker *w, uint32_t i);
+};
+extern const struct role role_sender, role_transactor, role_member;
+
 struct worker {
     struct core_id id;
     uint32_t number; /* from 0 */
@@ -80,12 +92,14 @@ struct worker {
     uint32_t slots_used;
     struct payload_template template;
     struct compress compress;
+    const struct role *role;
+    uint32_t senders_count; /* of one of these, as its role says */
     struct sender **senders;
-    uint32_t senders_count, senders_idle; /* idle: nothing under way */
-    struct transactor **transactors;      /* instead of senders, as many */
-    struct member **members;              /* or these */
-    struct list beats, rests;             /* members, by when they speak again */
-    uint64_t beat_ns;                     /* from one heartbeat of a member to the next */
+    struct transactor **transactors;
+    struct member **members;
+    struct list rests;               /* members that enter again, by when */
+    uint64_t beat_ns;                /* from one heartbeat of a member to the next */
+    uint64_t beat_due_ns, beat_next; /* when whose is due */
     struct receiver **receivers;
     uint32_t receivers_count, receivers_done;
     struct dial *dials;
@@ -134,13 +148,7 @@ struct sender {
     bool open;
 };
 
-NODISCARD bool sender_start(struct worker *w, struct sender **s, uint32_t number);
-/* Request `turn` of this sender has become due. */
-void sender_due(struct sender *s);
-/* Closed loop: fills the window. */
-void sender_fill(struct sender *s, uint64_t now);
 void sender_flush(struct sender *s);
-bool sender_idle(const struct sender *s);
 /* When request number `number` of all senders is due. */
 uint64_t plan_due_ns(const struct plan *p, uint64_t start_ns, uint64_t number);
 
@@ -168,11 +176,6 @@ struct transactor {
 
 /* The transactional id of one of them. */
 void transact_id(char *to, size_t size, uint64_t run, uint32_t number);
-NODISCARD bool transactor_start(struct worker *w, struct transactor **t, uint32_t number);
-void transactor_due(struct transactor *t);
-/* Each turn: begins what is due, or the next one in a closed loop. */
-void transactor_go_on(struct transactor *t);
-bool transactor_idle(const struct transactor *t);
 
 /* ---- members of groups (member.c, group.c) --------------------------------------------------- */
 
@@ -199,16 +202,11 @@ struct member {
     int32_t epoch; /* or generation */
     int32_t *held; /* consumer protocol: partitions */
     uint32_t held_count, held_room;
-    struct list due; /* in beats or rests */
+    struct list due; /* in rests */
 };
 
 /* The name of a member's group. */
 void member_group(char *to, size_t size, uint64_t run, uint32_t number);
-NODISCARD bool member_start(struct worker *w, struct member **m, uint32_t number);
-void member_due(struct member *m);
-/* Begins what is due, or the next commit in a closed loop, unless something is under way. */
-void member_go_on(struct member *m);
-bool member_idle(const struct member *m);
 /* Each turn: heartbeats that are due, and members that come back after a rest. */
 void members_beat(struct worker *w, uint64_t now);
 
