@@ -1,21 +1,19 @@
-/* Members of consumer groups as a load for a Kafka broker; one thread, one line of figures.
+/* Members of consumer groups as a load for a Kafka broker, of the kinds that `torc bench groups`
+ * does not put; one thread, one line of figures.
  *
- *   commit   so many groups of one member each, a connection per member; each commits an offset per
- *            period and heartbeats; measures what commits cost and how long they take
  *   join     so many members enter one group at once; measures until all have their share
  *   idle     so many groups of one member that joined, committed once and says nothing more,
- * through few connections: for measuring memory fill     so many groups without members, so many
- * offsets each check    reads what fill has written
+ *            through few connections: for measuring memory
+ *   fill     so many groups without members, so many offsets each
+ *   check    reads what fill has written
  *
  * Members speak the classic protocol or that of KIP-848, as real clients do:
  *
  *   classic    JOIN ─79─▶ JOIN ──▶ SYNC ──▶ READY ─27─▶ JOIN ...     the leader assigns
  *   consumer   BEAT(epoch 0) ──▶ BEAT(what is held) ──▶ READY ── told otherwise ─▶ BEAT(...) ...
  *
- * Invariants: 1. a peer has one request under way at most; what falls due meanwhile is skipped and
- * counted as late. 2. Commits are due at even distances, whatever the answers take (open loop);
- * their latency counts from when they were due. 3. An error that the protocol does not explain is
- * counted and makes the status 1. */
+ * Invariants: 1. a peer has one request under way at most; a heartbeat that falls due meanwhile is
+ * skipped. 2. An error that the protocol does not explain is counted and makes the status 1. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -25,10 +23,8 @@
 #include <unistd.h>
 
 #include "core/core.h"
-#include "core/histogram.h"
 #include "perf/client.h"
 #include "perf/peer.h"
-#include "perf/usage.h"
 #include "proto/error.h"
 #include "proto/gen/consumer_group_heartbeat.h"
 #include "proto/gen/heartbeat.h"
@@ -46,24 +42,21 @@
 #define CONNECTIONS    16u
 #define SESSION_MS     600000
 #define REBALANCE_MS   60000
-#define WARM_NS        (2 * NS_PER_S)
 #define JOIN_LIMIT_NS  (120 * NS_PER_S)
 #define TOPIC          "perf-groups"
 #define PROTOCOL       "range"
 #define COMMIT_VERSION 9 /* the newest that names topics */
 #define FETCH_VERSION  7
 
-enum mode { MODE_COMMIT, MODE_JOIN, MODE_IDLE, MODE_FILL, MODE_CHECK, MODES };
-static const char *const mode_names[MODES] = {"commit", "join", "idle", "fill", "check"};
+enum mode { MODE_JOIN, MODE_IDLE, MODE_FILL, MODE_CHECK, MODES };
+static const char *const mode_names[MODES] = {"join", "idle", "fill", "check"};
 
 struct options {
     const char *address, *name; /* what groups are called by */
     enum mode mode;
     uint32_t groups, members, offsets, connections;
-    double seconds;
-    uint32_t period_ms, heartbeat_ms;
+    uint32_t heartbeat_ms;
     bool consumer;
-    int32_t pid;
 };
 
 struct member {
@@ -75,7 +68,6 @@ struct member {
     bool entered, ready;
     uint32_t held_count;
     int32_t *held; /* partitions */
-    uint64_t due_ns;
 };
 
 union answer {
@@ -95,12 +87,10 @@ struct load {
     struct member *members;
     uint32_t members_count, ready_count, next; /* next: group to take up, of idle, fill and check */
     uint32_t leader_saw;                       /* members in the newest generation */
-    bool settled, measuring;
-    uint64_t joins, beats, commits, late, errors, wrong;
+    bool settled;
+    uint64_t joins, beats, commits, errors, wrong;
     int16_t first_error;
     uint64_t first_join_ns, last_join_ns, settled_ns, begin_ns, end_ns;
-    struct usage used_begin, used_end;
-    struct histogram commit;
 };
 
 static struct wire_string text_of(const char *data, uint32_t size)
@@ -389,18 +379,12 @@ static void member_next(struct load *l, struct member *m)
 static void member_committed(struct load *l, struct member *m,
                              const struct offset_commit_response *r)
 {
-    uint64_t now = now_ns();
     for (int32_t i = 0; i < r->topics_count; i++)
         for (int32_t j = 0; j < r->topics[i].partitions_count; j++)
             if (r->topics[i].partitions[j].error_code != KE_NONE)
                 load_error(l, r->topics[i].partitions[j].error_code);
-    if (l->o.mode != MODE_COMMIT) {
-        l->commits += l->o.mode == MODE_FILL ? l->o.offsets : 1;
-        member_next(l, m);
-    } else if (l->measuring && m->due_ns >= l->begin_ns) {
-        l->commits++;
-        histogram_record(&l->commit, now - m->due_ns);
-    }
+    l->commits += l->o.mode == MODE_FILL ? l->o.offsets : 1;
+    member_next(l, m);
 }
 
 static void member_fetched(struct load *l, struct member *m, const struct offset_fetch_response *r)
@@ -484,19 +468,6 @@ static void timetable_beats(struct load *l, struct timetable *t, uint64_t now)
     }
 }
 
-static void timetable_commits(struct load *l, struct timetable *t, uint64_t now)
-{
-    for (; timetable_due(t, l->members_count) <= now; t->number++) {
-        struct member *m = &l->members[t->number % l->members_count];
-        if (m->peer.waits) {
-            l->late++;
-            continue;
-        }
-        m->due_ns = timetable_due(t, l->members_count);
-        member_commit(l, m, 1);
-    }
-}
-
 static void members_make(struct load *l, uint32_t count)
 {
     l->members = calloc(count, sizeof(*l->members));
@@ -559,76 +530,34 @@ static void run_join(struct load *l)
     l->settled_ns = l->end_ns = now_ns();
 }
 
-static void run_commit(struct load *l)
-{
-    members_make(l, l->o.groups);
-    struct timetable beats = {now_ns(), (uint64_t)l->o.heartbeat_ms * 1000000, 0};
-    for (uint32_t entered = 0; l->ready_count < l->members_count;) {
-        while (entered < l->members_count && entered < l->ready_count + l->o.connections)
-            member_enter(l, &l->members[entered++]);
-        load_wait(l, timetable_due(&beats, l->members_count));
-        timetable_beats(l, &beats, now_ns());
-    }
-    struct timetable commits = {now_ns(), (uint64_t)l->o.period_ms * 1000000, 0};
-    l->begin_ns = commits.start_ns + WARM_NS;
-    l->end_ns = l->begin_ns + (uint64_t)(l->o.seconds * (double)NS_PER_S);
-    for (uint64_t now = now_ns(); now < l->end_ns; now = now_ns()) {
-        if (!l->measuring && now >= l->begin_ns) {
-            l->measuring = true;
-            l->begin_ns = now;
-            l->beats = l->late = 0;
-            l->used_begin = usage_now(l->o.pid);
-            (void)puts("measuring");
-            (void)fflush(stdout);
-        }
-        timetable_commits(l, &commits, now);
-        timetable_beats(l, &beats, now);
-        load_wait(l, MIN(timetable_due(&commits, l->members_count),
-                         timetable_due(&beats, l->members_count)));
-    }
-    l->end_ns = now_ns();
-    l->used_end = usage_now(l->o.pid);
-}
-
 /* ---- output and options ---------------------------------------------------------------------- */
 
 static void load_print(const struct load *l)
 {
     double seconds = (double)(l->end_ns - l->begin_ns) / 1e9;
     printf("groups mode=%s protocol=%s connections=%u seconds=%.3f joins=%llu heartbeats=%llu "
-           "commits=%llu commits_per_s=%.0f late=%llu errors=%llu wrong=%llu",
+           "commits=%llu commits_per_s=%.0f errors=%llu wrong=%llu",
            mode_names[l->o.mode], l->o.consumer ? "consumer" : "classic", l->members_count, seconds,
            (unsigned long long)l->joins, (unsigned long long)l->beats,
            (unsigned long long)l->commits, (double)l->commits / seconds,
-           (unsigned long long)l->late, (unsigned long long)l->errors,
-           (unsigned long long)l->wrong);
+           (unsigned long long)l->errors, (unsigned long long)l->wrong);
     if (l->settled)
         printf(" join_s=%.3f settled_s=%.3f", (double)(l->last_join_ns - l->first_join_ns) / 1e9,
                (double)(l->settled_ns - l->last_join_ns) / 1e9);
-    if (l->o.mode == MODE_COMMIT)
-        printf(" p50_us=%.1f p99_us=%.1f p999_us=%.1f max_us=%.1f broker_cpu=%.3f load_cpu=%.3f",
-               (double)histogram_quantile(&l->commit, 0.5) / 1e3,
-               (double)histogram_quantile(&l->commit, 0.99) / 1e3,
-               (double)histogram_quantile(&l->commit, 0.999) / 1e3, (double)l->commit.max / 1e3,
-               (l->used_end.broker - l->used_begin.broker) / seconds,
-               (l->used_end.self - l->used_begin.self) / seconds);
     putchar('\n');
 }
 
 static const char usage_text[] =
-    "usage: group_load [options] commit|join|idle|fill|check HOST:PORT\n"
+    "usage: group_load [options] join|idle|fill|check HOST:PORT\n"
     "Members of consumer groups of a Kafka broker; prints one line. Needs the topic "
     "perf-groups.\n\n"
-    "  --groups N           commit, idle, fill, check: 1000\n"
+    "  --groups N           idle, fill, check: 1000\n"
     "  --members N          join: 1000; the topic must have as many partitions\n"
     "  --name NAME          what groups are called by: perf\n"
     "  --offsets N          fill, check: per group, one per partition: 100\n"
-    "  --connections N      idle, fill, check; in commit, how many enter at once: 16\n"
+    "  --connections N      idle, fill, check: 16\n"
     "  --consumer           the protocol of KIP-848; else the classic one\n"
-    "  --period-ms N        commit: of each member's commits: 1000\n"
-    "  --heartbeat-ms N     3000\n"
-    "  --seconds N          commit: measured: 5\n"
-    "  --pid PID            of the broker: prints its CPU time\n\n"
+    "  --heartbeat-ms N     join: 3000\n\n"
     "Status: 0 all is well, 1 failed or an answer was wrong, 2 usage.\n";
 
 _Noreturn static void usage(const char *why)
@@ -667,17 +596,8 @@ static void option_set(struct options *o, int option)
     case 'c':
         o->consumer = true;
         return;
-    case 'P':
-        o->period_ms = number(optarg, 1, 1e6);
-        return;
     case 'b':
         o->heartbeat_ms = number(optarg, 1, 1e6);
-        return;
-    case 'S':
-        o->seconds = number(optarg, 1, 1e5);
-        return;
-    case 'p':
-        o->pid = (int32_t)number(optarg, 1, INT32_MAX);
         return;
     case 'h':
         (void)fputs(usage_text, stdout);
@@ -690,18 +610,15 @@ static void option_set(struct options *o, int option)
 static void options_read(struct options *o, int count, char **words)
 {
     static const struct option options[] = {
-        {"groups", 1, NULL, 'g'},   {"members", 1, NULL, 'm'},      {"offsets", 1, NULL, 'o'},
-        {"consumer", 0, NULL, 'c'}, {"connections", 1, NULL, 'n'},  {"period-ms", 1, NULL, 'P'},
-        {"seconds", 1, NULL, 'S'},  {"heartbeat-ms", 1, NULL, 'b'}, {"pid", 1, NULL, 'p'},
-        {"name", 1, NULL, 'N'},     {"help", 0, NULL, 'h'},         {NULL, 0, NULL, 0}};
+        {"groups", 1, NULL, 'g'},   {"members", 1, NULL, 'm'},     {"offsets", 1, NULL, 'o'},
+        {"consumer", 0, NULL, 'c'}, {"connections", 1, NULL, 'n'}, {"heartbeat-ms", 1, NULL, 'b'},
+        {"name", 1, NULL, 'N'},     {"help", 0, NULL, 'h'},        {NULL, 0, NULL, 0}};
     *o = (struct options){.name = "perf",
                           .groups = 1000,
                           .members = 1000,
                           .offsets = 100,
                           .connections = CONNECTIONS,
-                          .period_ms = 1000,
                           .heartbeat_ms = 3000,
-                          .seconds = 5,
                           .mode = MODES};
     opterr = 0;
     for (int option; (option = getopt_long(count, words, "h", options, NULL)) != -1;)
@@ -729,11 +646,8 @@ int main(int count, char **words)
     l->client.versions[API_OFFSET_FETCH] =
         MIN(client_version(&l->client, API_OFFSET_FETCH), FETCH_VERSION);
     peers_init(&l->peers, &l->client);
-    histogram_init(&l->commit);
     if (l->o.mode == MODE_JOIN)
         run_join(l);
-    else if (l->o.mode == MODE_COMMIT)
-        run_commit(l);
     else
         run_through(l);
     load_print(l);

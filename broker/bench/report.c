@@ -54,7 +54,8 @@ void report_head(struct text *t, const struct bench_result *r)
             text_add(t, "  %g%% aborted", o->aborts * 100);
     }
     if (o->kind == BENCH_GROUPS)
-        text_add(t, "  %s protocol", o->consumer_protocol ? "consumer" : "classic");
+        text_add(t, "  %u members, %s protocol", o->connections,
+                 o->consumer_protocol ? "consumer" : "classic");
     if (o->rate > 0)
         text_add(t, "  %s/s", text_decimal(b, o->rate));
     text_add(t, "  %g s  %u connection%s", r->seconds,
@@ -114,7 +115,8 @@ static void cost_lines(struct text *t, const struct bench_result *r)
         text_add(t, " broker        %.2f CPUs (%.2f user, %.2f system)  rss %s, peak %s\n",
                  cpu / r->seconds, user / r->seconds, system / r->seconds,
                  text_bytes(n[0], (double)b->resident), text_bytes(n[1], (double)b->resident_peak));
-        text_add(t, "               %s CPU-s/GB  %s CPU-s/million records\n",
+        text_add(t, "               busiest thread %.2f  %s CPU-s/GB  %s CPU-s/million records\n",
+                 usage_busiest(a, b) / r->seconds,
                  text_decimal(n[0], bytes > 0 ? cpu / bytes * 1e9 : 0),
                  text_decimal(n[1], records > 0 ? cpu / records * 1e6 : 0));
         double switches = (double)(b->switches - a->switches) +
@@ -350,6 +352,7 @@ static void json_cost(struct text *t, const struct bench_result *r)
         text_json_number(t, "broker_user_s", b->user - a->user);
         text_json_number(t, "broker_system_s", b->system - a->system);
         text_json_number(t, "broker_cpu_s", cpu);
+        text_json_number(t, "broker_busiest_thread_s", usage_busiest(a, b));
         text_json_number(t, "broker_cpu_s_per_gb", bytes > 0 ? cpu / bytes * 1e9 : 0);
         text_json_number(t, "broker_cpu_s_per_million", records > 0 ? cpu / records * 1e6 : 0);
         text_json_integer(t, "broker_rss_bytes", b->resident);

@@ -6,6 +6,8 @@
  *   /proc/PID/task/TID/status        context switches, per thread; those of ended threads are gone
  *   /proc/stat                       everybody: nobody's softirqs and write-back are forgotten
  *
+ *   /proc/PID/task/TID/schedstat     CPU time in ns, per thread
+ *
  * Invariant: files that may not be read (another user's /proc/PID/io) leave zero behind.
  * Failure modes: a process that is not there. */
 #include "broker/bench/usage.h"
@@ -78,7 +80,11 @@ static bool thread_visit(void *context, const char *name, bool is_directory)
     size_t account_size;
     char *account = proc_read(t->io, t->mem, path, &account_size);
     if (account != NULL) {
-        t->usage->scheduled += strtod(account, NULL) / 1e9;
+        double scheduled = strtod(account, NULL) / 1e9;
+        t->usage->scheduled += scheduled;
+        if (t->usage->told_count < USAGE_THREADS_MAX)
+            t->usage->told[t->usage->told_count++] =
+                (struct usage_thread){strtol(name, NULL, 10), scheduled};
         mem_free(t->mem, account, account_size + 1);
     }
     t->usage->switches_voluntary += proc_number(text, "voluntary_ctxt_switches:");
@@ -134,6 +140,19 @@ double usage_cpu(const struct usage *from, const struct usage *to)
     double ticks = to->user + to->system - from->user - from->system;
     double exact = to->scheduled - from->scheduled;
     return ticks < COARSE_S && exact > 0 ? exact : ticks;
+}
+
+double usage_busiest(const struct usage *from, const struct usage *to)
+{
+    double most = 0;
+    for (uint32_t i = 0; i < to->told_count; i++) {
+        double before = 0; /* one that is new began with nothing */
+        for (uint32_t n = 0; n < from->told_count; n++)
+            if (from->told[n].number == to->told[i].number)
+                before = from->told[n].scheduled;
+        most = MAX(most, to->told[i].scheduled - before);
+    }
+    return most;
 }
 
 bool usage_now(struct io *io, struct mem *mem, int32_t pid, struct usage *u)
