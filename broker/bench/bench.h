@@ -111,6 +111,7 @@ struct bench_result {
     struct bench_slice *slices;
     uint32_t slices_count, partitions_count;
     uint64_t slice_ns;
+    uint64_t begin_wall_ms;
     double seconds; /* of the window */
     double read_seconds;
     struct usage begin, end;

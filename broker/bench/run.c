@@ -460,6 +460,8 @@ static bool run_window(struct run *r)
     r->start_ns = io_clock_ns(r->io) + START_NS;
     r->begin_ns = r->start_ns + (uint64_t)(o->warmup * (double)NS_PER_S);
     r->end_ns = r->begin_ns + (uint64_t)(o->seconds * (double)NS_PER_S);
+    r->result->begin_wall_ms =
+        (uint64_t)io_wall_ms(r->io) + (r->begin_ns - io_now_ns(r->io)) / NS_PER_MS;
     run_order(r, ORDER_START, r->start_ns);
     if (o->kind == BENCH_CONSUME) {
         memcpy(r->ends, r->plan.starts, r->topic.partitions_count * sizeof(int64_t));

@@ -63,6 +63,7 @@
 #define VERSUS_PID  {"versus-pid", 0, false, "PID", "of the other broker"}
 #define REPEAT      {"repeat", 0, false, "N", "times (with --versus 3)"}
 #define THRESHOLD   {"threshold", 0, false, "PERCENT", "a regression is worse by more (5)"}
+#define HDR         {"hdr", 0, false, "FILE", "histograms as HdrHistogram's tools read them"}
 #define JSON        {"json", 0, false, "FILE", "everything, with histograms"}
 #define QUIET       {"quiet", 'q', false, NULL, "no progress line"}
 #define PLOT        {"plot", 0, false, NULL, "shows latency over time too"}
@@ -70,7 +71,7 @@
 #define WRITING     TOPIC, CREATE, FRESH, COPIES, CONFIG, CONNECTIONS, IN_FLIGHT, RECORDS, SIZE, \
                     BATCHES, KEYS, ACKS, CODEC, SOFT, IDEMPOTENT, SEED
 #define SERIES      SWEEP, SLO, VERSUS, VERSUS_PID, REPEAT, THRESHOLD
-#define COMMON      BROKERS, SECONDS, WARMUP, THREADS, PID, JSON, HTML, QUIET, PLOT, FLOOR
+#define COMMON      BROKERS, SECONDS, WARMUP, THREADS, PID, JSON, HTML, HDR, QUIET, PLOT, FLOOR
 
 const struct option bench_produce_options[] = {RATE, MAXIMUM, COUNT, COMMON, WRITING, SERIES, END};
 const struct option bench_consume_options[] = {COMMON,    TOPIC,  CONSUMERS, FETCH_BYTES,
@@ -84,7 +85,7 @@ const struct option bench_txn_options[] = {
     SIZE, BATCHES, KEYS, SOFT, SEED, ABORTS, GENERATION, FETCH_BYTES, PARTITION, SERIES, END};
 const struct option bench_groups_options[] = {RATE, MAXIMUM, COMMON,      TOPIC,    CREATE, FRESH,
                                               COPIES, CONFIG, CONNECTIONS, PROTOCOL, SERIES, END};
-const struct option bench_suite_options[] = {BROKERS, PID, JSON, HTML, END};
+const struct option bench_suite_options[] = {BROKERS, PID, JSON, HTML, HDR, END};
 const struct option bench_floor_options[] = {JSON, END};
 const struct option bench_connections_options[] = {RATE, MAXIMUM, COMMON, CONNECTIONS, END};
 /* clang-format on */

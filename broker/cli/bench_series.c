@@ -147,6 +147,16 @@ static bool write_html(struct question *q)
     return good;
 }
 
+static bool write_hdr(struct question *q)
+{
+    struct text t;
+    text_init(&t, &q->cli->mem);
+    series_hdr(&t, &q->series, &q->provenance);
+    bool good = write_file(q, cli_value(q->cli, "hdr"), &t);
+    text_free(&t);
+    return good;
+}
+
 /* ---- questions ------------------------------------------------------------------------------- */
 
 /* The topic's backlog, for those who are to catch up: as fast as it goes, before the load. */
@@ -393,6 +403,8 @@ static int write_files(struct question *q, int code)
     if (asked_has(q->asked, "json") && q->series.count > 0 && !write_json(q))
         code = EXIT_FAILED;
     if (asked_has(q->asked, "html") && q->series.count > 0 && !write_html(q))
+        code = EXIT_FAILED;
+    if (asked_has(q->asked, "hdr") && q->series.count > 0 && !write_hdr(q))
         code = EXIT_FAILED;
     return code;
 }

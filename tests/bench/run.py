@@ -4,12 +4,14 @@
 What it must find is made on purpose: the batches of a sound topic are written again into others with one
 left out, one twice, two exchanged, and one byte of a value turned.
 """
+import base64
 import json
 import os
 import re
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
@@ -166,6 +168,50 @@ def floor(b):
     assert "4 KiB write+sync, 32 deep" in out and not list(b.folder.glob("*.tmp")), out
     task = subprocess.run([TORC, "bench", "floor", "/nonexistent"], text=True, capture_output=True, timeout=30)
     assert task.returncode == FAILED and "cannot be measured" in task.stderr, task.stderr
+
+
+def hdr_counts(text):
+    """The counts of a histogram of a log, by bucket."""
+    packed = base64.b64decode(text)
+    assert packed[:4].hex() == "1c849314" and int.from_bytes(packed[4:8], "big") == len(packed) - 8, packed[:8]
+    plain = zlib.decompress(packed[8:])
+    assert plain[:4].hex() == "1c849313" and int.from_bytes(plain[4:8], "big") == len(plain) - 40, plain[:40]
+    assert int.from_bytes(plain[12:16], "big") == 1, "significant digits"
+    counts, bucket, at = {}, 0, 40
+    while at < len(plain):
+        value = 0
+        for i in range(9):
+            byte = plain[at + i]
+            value |= (byte if i == 8 else byte & 127) << 7 * i
+            if i == 8 or byte < 128:
+                break
+        at += i + 1
+        value = value >> 1 ^ -(value & 1)
+        if value > 0:
+            counts[bucket] = value
+        bucket += -value if value < 0 else 1
+    return counts
+
+
+def hdr(b):
+    """The log has what the JSON has: the same counts in the same buckets, of the whole and in pieces."""
+    log = b.folder / "bench.hdr"
+    r, _ = b.sound("e2e", "--topic", "h", "--create", 2, "--rate", 500, "--seconds", 0.5, "--warmup", 0, "--hdr", log)
+    lines = log.read_text().splitlines()
+    assert lines[0] == "#[Histogram log format version 1.3]" and lines[2].startswith("#[StartTime: 1"), lines[:3]
+    found = [line.split(",") for line in lines if line.startswith("Tag=")]
+    for name, h in r["latency"].items():
+        tag = f"Tag={b.broker.address}.{name}"
+        whole = [row for row in found if row[0] == tag]
+        assert len(whole) == 1 and float(whole[0][2]) == 0.5, (tag, [row[0] for row in found])
+        # 32 exact values, then 16 to a power of two: the upper bound of each.
+        said = [[(n if n < 32 else (16 + n % 16 + 1 << n // 16 - 1) - 1), c]
+                for n, c in hdr_counts(whole[0][4]).items()]
+        assert said == h["buckets_ns"], (name, said, h["buckets_ns"])
+    pieces = [row for row in found if row[0].endswith(".response.slices")]
+    times = [float(row[1]) for row in pieces]
+    assert len(pieces) > 2 and times == sorted(times) and times[-1] < 0.5, times
+    assert sum(sum(hdr_counts(row[4]).values()) for row in pieces) <= 250, pieces
 
 
 def series(b):
@@ -358,7 +404,7 @@ def main():
         broker = place.broker("torc", settings={"torc.slow.request.ms": 1}).start()
         bench = Bench(broker, place.folder)
         for case in (produce, kinds_of_batches, end_to_end, transactions, catch_up, connections, groups,
-                     cost, floor, series, suite, stat, slow_requests, broken_streams, misuse, failures):
+                     cost, floor, hdr, series, suite, stat, slow_requests, broken_streams, misuse, failures):
             report.case(case.__name__.replace("_", " "), case, bench)
         place.keep = report.failed > 0
     return report.end()
