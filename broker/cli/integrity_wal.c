@@ -67,28 +67,24 @@ static int entry_visit(void *context, const struct wal_entry *e, const uint8_t *
     return 0;
 }
 
-/* A file that was made and not begun yet is all zeros. */
-static bool is_begun(const struct wal_found *f)
-{
-    static const struct wal_file_header none;
-    return memcmp(&f->header, &none, sizeof(none)) != 0;
-}
-
 static void check_headers(struct integrity *g, struct log_dir *d)
 {
     for (uint32_t i = 0; i < d->wal_found_count; i++) {
         char path[PATH_ROOM];
         path_wal(path, d->path, d->wal_found[i].core, d->wal_found[i].number);
         g->files++;
-        if (!d->wal_found[i].valid && is_begun(&d->wal_found[i]))
-            integrity_damage(g, path, 0, ADVICE_WAL, "the header of the file is damaged");
+        if (d->wal_found[i].damaged)
+            integrity_damage(g, path, 0, ADVICE_WAL,
+                             "the header of the file is damaged, or the file is shorter than it "
+                             "was");
     }
 }
 
 static void check_groups(struct integrity *g, struct log_dir *d)
 {
     struct wal_scan_result result;
-    int error = wal_scan(d, entry_visit, g, &result);
+    struct wal_reader reader = {.context = g, .entry = entry_visit};
+    int error = wal_scan(d, &reader, &result);
     integrity_count(g, result.bytes);
     if (error != 0)
         integrity_damage(g, d->path, -1, ADVICE_WAL, "the write-ahead log cannot be read: %s",
@@ -114,6 +110,7 @@ void integrity_wal(struct integrity *g)
     }
     core->io = g->io;
     core->mem = mem;
+    core->config.clean_start = g->clean;
     core->config.cores_count = 0; /* no number of cores is ours: so all is looked at */
     struct log_dir d = {.core = core, .path = g->dir, .read_only = true};
     struct looking k = {.g = g, .dir = &d};

@@ -95,6 +95,7 @@ static bool folder_entry(void *context, const char *name, bool is_directory)
     int64_t offset = 0;
     const char *suffix = "";
     f->log->has_start |= strcmp(name, LOG_START_NAME) == 0;
+    f->log->quarantined |= strcmp(name, LOG_DAMAGED_NAME) == 0;
     f->log->has_cleaned |= strcmp(name, LOG_CLEANED_NAME) == 0;
     if (is_directory || !path_parse_offset(name, &offset, &suffix))
         return true;
@@ -408,6 +409,7 @@ static int snapshot_read(struct log *l, int64_t offset, bool *good)
     *good = producers_decode(l, offset, (const uint8_t *)data, size);
     mem_free(l->core->mem, data, size + 1);
     SOMETIMES_IF(!*good, "a snapshot of producers is damaged");
+    l->snapshot_damaged |= !*good;
     if (!*good)
         trace_line(l->core->trace, TRACE_LOG, TRACE_WARN, "%s is damaged: not used", path);
     return 0;
@@ -460,8 +462,10 @@ int log_rebuild_epochs(struct log *l)
         scan_begin(&scan, l, s, 0, s->written, SCAN_HEADERS);
         while (error == 0 && scan_next(&scan, &batch, &h)) {
             error = epochs_reserve(l) ? 0 : -ENOMEM;
+            bool first = epochs_latest(l) < 0; /* it began where the log does, compacted or not */
             if (error == 0 && h.magic == 2)
-                epochs_assign(l, h.leader_epoch, h.base_offset);
+                epochs_assign(l, h.leader_epoch,
+                              first ? MIN(l->start_offset, h.base_offset) : h.base_offset);
         }
         if (error == 0 && scan.ended == SCAN_FAILED)
             error = scan.error;

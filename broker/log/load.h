@@ -4,6 +4,8 @@
 
 #include "broker/log/log_priv.h"
 
+#define LOG_DAMAGED_NAME "log-damaged.torc" /* the folder was found damaged: it is not served */
+
 /* What its folder holds becomes the log's state (empty: the folder is new). 0 or -errno. */
 NODISCARD int log_load(struct log *l, bool empty);
 /* Index counts and timestamps of a segment as they are at a position in it (a batch begins or the

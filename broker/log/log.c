@@ -194,6 +194,11 @@ static void log_open_files(struct log *l)
         l->aborted_from = 0;
     if (error == 0)
         state_move(&l->state, &log_states, LOG_OPEN);
+    if (error == 0 && l->quarantined) {
+        SOMETIMES("a log that was found damaged stays offline");
+        log_fail(l, "an earlier start found it damaged; restore it, and remove " LOG_DAMAGED_NAME);
+        return;
+    }
     if (error == 0 && !made && l->core->phase.now != PHASE_STARTING)
         error = recovery_open_late(l);
     if (error == 0)
@@ -203,7 +208,8 @@ static void log_open_files(struct log *l)
                l->folder, strerror(-error));
     state_move(&l->state, &log_states, LOG_FAILED);
     bool starting = l->core->phase.now == PHASE_STARTING;
-    if (!open_error_of_log(error) && (starting || !open_error_passes(error)))
+    bool needs_wal = starting && d->had_wal;
+    if (open_error_of_log(error) ? needs_wal : starting || !open_error_passes(error))
         dir_fail(d, error, "opening a log");
 }
 

@@ -143,7 +143,9 @@ int log_core_serve(struct log_core *c)
         struct log_dir *d = &c->dirs[i];
         if (d->state.now == DIR_FAILED)
             continue;
-        int error = wal_begin(&d->wal, d->generation + 1);
+        int error = recovery_keep_wal(d);
+        if (error == 0)
+            error = wal_begin(&d->wal, d->generation + 1);
         if (error == -ENOMEM)
             return error;
         if (error == 0)

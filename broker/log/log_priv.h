@@ -291,7 +291,9 @@ enum dir_state { DIR_OK, DIR_FULL, DIR_FAILED };
 
 struct wal_found { /* a WAL file that was there at start */
     uint32_t core, number;
-    bool valid; /* the header is one */
+    bool valid;   /* the header is one, or could be told from what follows it */
+    bool damaged; /* it is not, or the file is shorter than it was */
+    bool cut;     /* durable groups of it are gone */
     struct wal_file_header header;
 };
 
@@ -313,6 +315,7 @@ struct log_dir {
     uint64_t generation; /* of the newest WAL found at start; 0: none */
     bool had_wal;        /* torc wrote here last, and was not stopped cleanly */
     bool left_open;      /* some core's WAL was not closed: checkpoints are older than it */
+    bool keep_wal;       /* what it found is damaged: it is put aside, not written over */
     struct wal_found *wal_found;
     uint32_t wal_found_count, wal_found_room;
     struct map checkpoints; /* folder name -> struct checkpoint, till log_core_serve */
@@ -362,19 +365,22 @@ struct log {
     uint32_t slot; /* in core->table */
     char *folder;  /* <topic>-<partition> */
     struct state state;
-    bool waits;        /* UNLOADED while it serves: no space or descriptors to open it yet */
-    bool internal;     /* one of Kafka's internal topics */
-    bool cached;       /* write.caching now */
-    bool folder_new;   /* folder and partition.metadata are not known to be on the device */
-    bool folder_dirty; /* a file was made in it since the last directory sync */
-    bool want_sync;    /* the next flush syncs too */
-    bool changed;      /* written to since it was opened */
-    bool start_dirty;  /* the log start offset is only in the WAL */
-    bool has_start;    /* a file with it was found */
-    bool torn;         /* found with a file that ends inside a batch */
-    bool has_cleaned;  /* a file that says what was compacted was found */
-    bool cleaning;     /* its segments are being compacted: they stay till that is over */
-    bool uncleanable;  /* compaction met what it cannot read: not tried again in this process */
+    bool waits;            /* UNLOADED while it serves: no space or descriptors to open it yet */
+    bool internal;         /* one of Kafka's internal topics */
+    bool cached;           /* write.caching now */
+    bool folder_new;       /* folder and partition.metadata are not known to be on the device */
+    bool folder_dirty;     /* a file was made in it since the last directory sync */
+    bool want_sync;        /* the next flush syncs too */
+    bool changed;          /* written to since it was opened */
+    bool start_dirty;      /* the log start offset is only in the WAL */
+    bool has_start;        /* a file with it was found */
+    bool torn;             /* found with a file that ends inside a batch */
+    bool has_cleaned;      /* a file that says what was compacted was found */
+    bool cleaning;         /* its segments are being compacted: they stay till that is over */
+    bool lost_aborted;     /* of the WAL, by damage: an entry of an aborted one */
+    bool snapshot_damaged; /* a producer snapshot that would have been used */
+    bool quarantined;      /* found damaged by an earlier start, which has left a note */
+    bool uncleanable;      /* compaction met what it cannot read: not tried again in this process */
     struct shared_config *config;
     int32_t leader_epoch;
     int64_t start_offset, end_offset;
@@ -385,6 +391,7 @@ struct log {
     int64_t synced_end;  /* in segments, on the device */
     int64_t cached_end;  /* of what was appended while write.caching */
     int64_t cleaned_end; /* compacted as far as this; NO_OFFSET: never */
+    int64_t lost_end;    /* the WAL had records up to here that are damaged; 0: none */
     int64_t settled_end; /* what the WAL says about records below does not count: clean_files.c */
     uint64_t unflushed_bytes, size_bytes;
     struct tail tail;

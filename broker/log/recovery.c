@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "broker/log/dir.h"
@@ -91,6 +92,19 @@ static int recovery_entry(void *context, const struct wal_entry *e, const uint8_
     return replay_batch(v->replays, l, e, batch);
 }
 
+/* Durable records that the WAL has damaged: the segments may have them. */
+static void recovery_lost(void *context, const struct wal_entry *e)
+{
+    struct recovery *v = context;
+    struct log *l = log_find(v->core, e->topic_id, e->partition);
+    if (l == NULL || l->dir != v->dir || e->last_offset < l->settled_end ||
+        e->last_offset < l->start_offset)
+        return;
+    SOMETIMES("the WAL has lost records of a log");
+    l->lost_end = MAX(l->lost_end, e->last_offset + 1);
+    l->lost_aborted |= e->type == WAL_ABORTED;
+}
+
 /* ---- what follows for each log --------------------------------------------------------------- */
 
 /* A log start above everything that is there: as Kafka, it begins there with nothing. */
@@ -110,6 +124,16 @@ static int log_begin_at_start(struct log *l)
     return segment_add(l, l->start_offset) == NULL ? -ENOMEM : 0;
 }
 
+/* Does a log that was closed end elsewhere than it did then, or one that has nothing in the WAL
+ * below what was in it? (A checkpoint of a directory that was not closed may be about a topic that
+ * had the name before.) */
+static bool log_ends_wrong(const struct log *l)
+{
+    bool closed = l->core->config.clean_start && l->recovery_point != NO_OFFSET &&
+                  l->end_offset != l->recovery_point && l->recovery_point > l->start_offset;
+    return closed || (l->end_offset < l->snapshot_offset && l->end_offset >= l->start_offset);
+}
+
 /* A log without WAL entries. */
 static int log_recover_alone(struct log *l)
 {
@@ -123,6 +147,9 @@ static int log_recover_alone(struct log *l)
         int error = replay_by_scan(l);
         if (error != 0)
             return error;
+    } else if (log_ends_wrong(l)) {
+        SOMETIMES("a log ends elsewhere than it did");
+        return replay_rot(l, l->end_offset, "the log ends elsewhere than it did");
     } else if (l->torn) {
         l->core->stats.rot++;
         log_fail(l, "its last segment ends inside a batch");
@@ -136,8 +163,9 @@ static int log_recover_alone(struct log *l)
     int error = log_load_producers(l, MIN(l->end_offset, l->aborted_from));
     /* A snapshot is written before a WAL file with producers' batches goes; others need a scan. */
     int64_t known = MAX(l->snapshot_offset, l->start_offset);
-    if (error == 0 && (scanned || !d->had_wal || l->cached) && known < l->end_offset)
-        error = replay_producers(l, known);
+    if (error == 0 && (scanned || !d->had_wal || l->cached || l->snapshot_damaged) &&
+        known < l->end_offset)
+        error = replay_producers(l, known, INT64_MAX);
     return error;
 }
 
@@ -209,11 +237,26 @@ static int recovery_logs(struct recovery *v, int error)
         int of_log = replay_end(v->replays, l, whole);
         if (of_log == 0 && error == 0 && !replayed && l->state.now == LOG_OPEN)
             of_log = log_recover_alone(l);
+        if (whole && of_log == 0 && l->state.now == LOG_OPEN &&
+            (l->lost_end > l->end_offset || l->lost_aborted))
+            of_log = replay_rot(l, l->end_offset, "durable records are damaged in the WAL");
         if (of_log == 0 && error == 0 && l->state.now == LOG_OPEN)
             of_log = recovery_settle_log(l);
         error = error != 0 ? error : of_log;
     }
     return error;
+}
+
+/* Nothing is served, and the WAL stays as it is, till somebody has decided. */
+static int recovery_refuse(struct log_dir *d)
+{
+    SOMETIMES("a directory is refused because its WAL is damaged");
+    trace_line(d->core->trace, TRACE_LOG, TRACE_ERROR,
+               "%s: durable records in the write-ahead log are damaged, and whose they were cannot "
+               "be told. Restore the directory from a copy; or, to go on with what its segments "
+               "have, keep a copy and remove wal-*.torc from it",
+               d->path);
+    return -EBADMSG;
 }
 
 static int recovery_dir(struct log_core *c, struct log_dir *d)
@@ -222,14 +265,21 @@ static int recovery_dir(struct log_core *c, struct log_dir *d)
     struct wal_scan_result result = {0};
     if (v.replays == NULL)
         return -ENOMEM;
-    int error = d->had_wal ? wal_scan(d, recovery_entry, &v, &result) : 0;
+    struct wal_reader reader = {.context = &v, .entry = recovery_entry, .lost = recovery_lost};
+    int error = d->had_wal ? wal_scan(d, &reader, &result) : 0;
+    if (error == 0 && result.unknown > 0)
+        error = recovery_refuse(d);
     SOMETIMES_IF(error != 0, "a WAL cannot be read at start");
     error = recovery_logs(&v, error);
     replays_free(v.replays);
+    d->keep_wal |= result.rot > 0;
     c->stats.torn_tails += result.torn_tails;
     c->stats.rot += result.rot;
     if (result.groups > 0 || result.torn_tails > 0 || result.rot > 0)
-        trace_line(c->trace, TRACE_LOG, result.rot > 0 ? TRACE_ERROR : TRACE_INFO,
+        trace_line(c->trace, TRACE_LOG,
+                   result.rot > 0          ? TRACE_ERROR
+                   : result.torn_tails > 0 ? TRACE_WARN
+                                           : TRACE_INFO,
                    "%s: the WAL gave %" PRIu64 " entries in %" PRIu64 " groups%s%s", d->path,
                    result.entries, result.groups,
                    result.torn_tails > 0 ? ", its last write was torn" : "",
@@ -254,6 +304,26 @@ int recovery_run(struct log_core *c)
             dir_fail(d, error, "recovery");
     }
     return 0;
+}
+
+/* A WAL with damage is evidence, and perhaps the only copy of what is whole in it. What could be
+ * laid over segments is on the device there. */
+int recovery_keep_wal(struct log_dir *d)
+{
+    for (uint32_t i = 0; d->keep_wal && i < d->wal_found_count; i++) {
+        const struct wal_found *f = &d->wal_found[i];
+        char path[PATH_ROOM], kept[PATH_ROOM + 32];
+        if (f->core != d->core->config.core)
+            continue;
+        path_wal(path, d->path, f->core, f->number);
+        (void)snprintf(kept, sizeof(kept), "%s.kept-%" PRIu64, path, d->generation);
+        SOMETIMES("a damaged WAL is put aside");
+        trace_line(d->core->trace, TRACE_LOG, TRACE_WARN, "%s is kept as %s", path, kept);
+        int error = io_rename(d->core->io, path, kept);
+        if (error != 0)
+            return error;
+    }
+    return d->keep_wal ? io_sync_directory(d->core->io, d->path) : 0;
 }
 
 /* Durably, before anything is appended: one that came back with a power cut would be replayed over

@@ -10,4 +10,7 @@ NODISCARD int recovery_open_late(struct log *l);
 /* WAL files that no core of this configuration will write over. */
 NODISCARD int recovery_remove_old(struct log_dir *d);
 
+/* Before a new WAL begins: the files of one that was found damaged get other names. 0 or -errno. */
+NODISCARD int recovery_keep_wal(struct log_dir *d);
+
 #endif

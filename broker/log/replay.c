@@ -24,11 +24,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "broker/log/epoch.h"
 #include "broker/log/flush.h"
 #include "broker/log/load.h"
+#include "broker/log/path.h"
 #include "broker/log/producer.h"
 #include "broker/log/rebuild.h"
 #include "broker/log/scan.h"
@@ -179,14 +181,26 @@ static int window_append(struct replays *rs, struct log *l, struct segment *s, u
 
 /* ---- one log --------------------------------------------------------------------------------- */
 
-static int replay_rot(struct log *l, int64_t offset, const char *what)
+/* The WAL will be written over, and a later start could not know any more: so a note is left. */
+static int rot_note(struct log *l, int64_t offset, const char *what)
+{
+    char path[PATH_ROOM], text[256];
+    path_in_folder(path, l->dir->path, l->folder, LOG_DAMAGED_NAME);
+    int size = snprintf(text, sizeof(text), "offset %" PRId64 ": %s\n", offset, what);
+    assert(size > 0 && (size_t)size < sizeof(text));
+    return io_replace(l->core->io, path, text, (size_t)size);
+}
+
+int replay_rot(struct log *l, int64_t offset, const char *what)
 {
     trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR,
-               "%s/%s: rot: %s at offset %" PRId64 "; nothing was changed", l->dir->path, l->folder,
-               what, offset);
+               "%s/%s: rot: %s at offset %" PRId64 "; nothing was changed. The partition stays "
+               "offline till it is restored and " LOG_DAMAGED_NAME " is removed from it",
+               l->dir->path, l->folder, what, offset);
     l->core->stats.rot++;
+    l->dir->keep_wal = true;
     log_fail(l, "durable records are damaged or missing");
-    return 0;
+    return rot_note(l, offset, what);
 }
 
 /* Epochs and producers as they were before the WAL's first batch. */
@@ -194,10 +208,13 @@ static int replay_begin_state(struct log *l, int64_t first)
 {
     int error = epochs_read(l);
     if (error == -ENOENT || error == -EILSEQ)
-        error = 0;
+        error = first > l->segments[0]->base ? log_rebuild_epochs(l) : 0;
     epochs_truncate_end(l, first);
     if (error == 0)
         error = log_load_producers(l, INT64_MAX);
+    /* Else what is between the newest snapshot and the WAL has no producers. */
+    if (error == 0 && l->snapshot_damaged)
+        error = replay_producers(l, MAX(l->snapshot_offset, l->start_offset), first);
     return error;
 }
 
@@ -513,7 +530,7 @@ int replay_end(struct replays *rs, struct log *l, bool whole)
 
 /* ---- without a WAL --------------------------------------------------------------------------- */
 
-int replay_producers(struct log *l, int64_t from)
+int replay_producers(struct log *l, int64_t from, int64_t to)
 {
     SOMETIMES("producers are learned by scan");
     int error = 0;
@@ -526,7 +543,8 @@ int replay_producers(struct log *l, int64_t from)
             continue;
         scan_begin(&scan, l, s, 0, s->written, SCAN_WHOLE);
         while (error == 0 && scan_next(&scan, &batch, &h))
-            if (h.magic == 2 && batch_last_offset(&h) >= from) /* a log may start inside one */
+            if (h.magic == 2 && batch_last_offset(&h) >= from &&
+                h.base_offset < to) /* a log may start inside one */
                 error = producer_learn(l, &h, batch, h.size);
         if (error == 0 && scan.ended == SCAN_FAILED)
             error = scan.error;

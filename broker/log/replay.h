@@ -12,6 +12,9 @@ void replays_free(struct replays *rs);
  * here. 0 or -errno. */
 NODISCARD int replay_batch(struct replays *rs, struct log *l, const struct wal_entry *e,
                            const uint8_t *batch);
+/* Durable records are damaged or missing from this offset on: the log is FAILED, now and, by a note
+ * in its folder, at later starts. 0 or -errno. */
+NODISCARD int replay_rot(struct log *l, int64_t offset, const char *what);
 /* What the WAL says of an aborted transaction whose marker came just before. 0 or -errno. */
 NODISCARD int replay_aborted(struct log *l, const struct wal_entry *e, const uint8_t *bytes);
 /* After the last one: what is behind stays if it is sound, the rest is cut; the log's offsets are
@@ -20,7 +23,7 @@ NODISCARD int replay_end(struct replays *rs, struct log *l, bool whole);
 /* Instead, for a log without WAL entries whose end nothing proves: Kafka's recovery from the
  * recovery point: cut at the first bad batch. */
 NODISCARD int replay_by_scan(struct log *l);
-/* Producers from batches at and behind an offset. */
-NODISCARD int replay_producers(struct log *l, int64_t from);
+/* Producers from batches at and behind an offset, and below another. */
+NODISCARD int replay_producers(struct log *l, int64_t from, int64_t to);
 
 #endif

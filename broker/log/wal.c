@@ -147,6 +147,30 @@ void wal_free(struct wal *w)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
+/* At its full size before it has its name: a file that is shorter has lost something. The fd, or
+ * -errno. */
+static int wal_file_make(struct wal *w, const char *path, uint32_t flags)
+{
+    struct log_core *c = wal_core(w);
+    char making[PATH_ROOM + 8];
+    (void)snprintf(making, sizeof(making), "%s.new", path);
+    int fd = io_open(c->io, making, flags | IO_CREATE | IO_TRUNC);
+    if (fd < 0)
+        return fd;
+    int error = io_allocate(c->io, fd, wal_file_bytes(w));
+    if (error == 0)
+        error = io_fdatasync(c->io, fd);
+    if (error == 0)
+        error = io_rename(c->io, making, path);
+    if (error == 0)
+        error = io_sync_directory(c->io, w->dir->path);
+    if (error == 0)
+        return fd;
+    io_close(c->io, fd);
+    dir_remove_file(w->dir, making);
+    return error;
+}
+
 /* Makes file n, or takes over one of the right size that is there. 0 or -errno. */
 static int wal_file_open(struct wal *w, uint32_t n)
 {
@@ -157,21 +181,10 @@ static int wal_file_open(struct wal *w, uint32_t n)
     path_wal(path, w->dir->path, c->config.core, n);
     struct io_stat st;
     bool there = io_stat(c->io, path, &st) == 0 && st.size == wal_file_bytes(w);
-    uint32_t flags = IO_READ | IO_WRITE | IO_CREATE | (w->direct ? IO_DIRECT : 0);
-    int fd = io_open(c->io, path, there ? flags : flags | IO_TRUNC);
+    uint32_t flags = IO_READ | IO_WRITE | (w->direct ? IO_DIRECT : 0);
+    int fd = there ? io_open(c->io, path, flags) : wal_file_make(w, path, flags);
     if (fd < 0)
         return fd;
-    int error = there ? 0 : io_allocate(c->io, fd, wal_file_bytes(w));
-    if (error == 0 && !there)
-        error = io_fdatasync(c->io, fd);
-    if (error == 0 && !there)
-        error = io_sync_directory(c->io, w->dir->path);
-    if (error != 0) {
-        io_close(c->io, fd);
-        if (!there)
-            dir_remove_file(w->dir, path);
-        return error;
-    }
     f->fd = fd;
     f->zeroed = there ? wal_file_bytes(w) : 0;
     w->files_count = MAX(w->files_count, n + 1);

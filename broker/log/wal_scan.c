@@ -9,10 +9,16 @@
  *   end         nothing of this generation follows: the last write was whole
  *   torn tail   a group of the last writes is damaged; it was never acknowledged, so it is cut,
  *               and with it what was in flight behind it, be it whole: nothing of that was either
- *   rot         behind the damage is a group that left when what is damaged was durable. Reading
- *               goes on behind it, and the logs will show by their offsets who lost.
+ *   rot         behind the damage is a group that left when what is damaged was durable. Entries
+ *               in between that are whole still count; of one whose header is, it is told who lost
+ *               it; where not even that can be read, anybody may have lost something. Reading goes
+ *               on behind it.
  *   begun anew  the oldest file is damaged: what was in it is settled, and its successor holds
  *               what is needed
+ *
+ * A file's own header is not written again while groups are, so it may rot as well: it is made anew
+ * from the first group. A file that became shorter, or of which nothing can be read, may have held
+ * anybody's records. (It is made under another name, so it never was shorter, nor empty.)
  *
  * Whose files: when the number of cores is what it was, a core reads its own. Otherwise partitions
  * have moved, and every core reads all and takes what belongs to its logs.
@@ -43,10 +49,50 @@ struct wal_set { /* one writer core's newest generation, as it is walked */
     uint8_t *window;
     uint32_t room, filled;
     uint64_t begin; /* window holds [begin, begin + filled) of the file */
+    const struct wal_reader *reader;
     struct wal_scan_result *result;
 };
 
 /* ---- headers --------------------------------------------------------------------------------- */
+
+/* A file that was made and not begun yet: zeros. */
+static bool header_is_fresh(const struct wal_file_header *h, uint64_t size)
+{
+    static const struct wal_file_header none;
+    return memcmp(h, &none, sizeof(none)) == 0 && size >= 2 * (uint64_t)WAL_BLOCK;
+}
+
+static void header_judge(struct log_dir *d, struct wal_found *f, uint32_t got,
+                         const struct wal_group_header *first, uint32_t first_size, uint64_t size)
+{
+    struct wal_file_header *h = &f->header;
+    bool sound = got == sizeof(*h) && h->magic == WAL_MAGIC && h->version == WAL_VERSION &&
+                 h->crc == crc32c(0, h, offsetof(struct wal_file_header, crc)) &&
+                 h->core == f->core && h->number == f->number;
+    f->valid = sound && h->file_bytes <= size;
+    if (f->valid || d->core->config.clean_start || (sound && h->closed != 0) ||
+        (got == sizeof(*h) && header_is_fresh(h, size)))
+        return;
+    f->damaged = true;
+    f->valid = sound;
+    f->cut = sound;
+    if (sound) {
+        h->file_bytes = size;
+        return;
+    }
+    f->valid = first_size == sizeof(*first) && first->magic == WAL_GROUP_MAGIC &&
+               first->version == WAL_VERSION &&
+               first->crc == crc32c(0, first, offsetof(struct wal_group_header, crc));
+    /* How many cores there were is not known: every core looks at it. */
+    *h = (struct wal_file_header){.generation = first->generation,
+                                  .start_sequence = first->sequence,
+                                  .file_bytes = size,
+                                  .start_crc = first->previous_crc,
+                                  .number = f->number,
+                                  .core = (uint16_t)f->core,
+                                  .cores_count = UINT16_MAX};
+    f->cut = !f->valid; /* all of it */
+}
 
 static int header_read(struct log_dir *d, struct wal_found *f)
 {
@@ -59,18 +105,16 @@ static int header_read(struct log_dir *d, struct wal_found *f)
         return fd;
     if (!d->read_only)
         io_settle(io, fd); /* whoever wrote it may have been killed a moment ago */
+    struct wal_group_header first = {0};
     int64_t got = io_pread(io, fd, &f->header, sizeof(f->header), 0);
+    int64_t more = io_pread(io, fd, &first, sizeof(first), WAL_BLOCK);
     int error = io_fstat(io, fd, &st);
     io_close(io, fd);
-    const struct wal_file_header *h = &f->header;
-    f->valid = error == 0 && got == (int64_t)sizeof(*h) && h->magic == WAL_MAGIC &&
-               h->version == WAL_VERSION &&
-               h->crc == crc32c(0, h, offsetof(struct wal_file_header, crc)) &&
-               h->core == f->core && h->number == f->number && h->file_bytes <= st.size;
-    SOMETIMES_IF(got >= 0 && !f->valid, "a WAL file has no sound header");
-    if (got < 0)
-        return (int)got;
-    return error;
+    if (got < 0 || error != 0)
+        return got < 0 ? (int)got : error;
+    header_judge(d, f, (uint32_t)got, &first, (uint32_t)MAX(more, (int64_t)0), st.size);
+    SOMETIMES_IF(!f->valid, "a WAL file has no sound header");
+    return more < 0 ? (int)more : 0;
 }
 
 /* Must this core look at what that core wrote? */
@@ -108,7 +152,8 @@ int wal_scan_headers(struct log_dir *d)
         error = header_read(d, &d->wal_found[i]);
     for (uint32_t i = 0; i < d->wal_found_count && error == 0; i++) {
         const struct wal_found *f = &d->wal_found[i];
-        bool open = f->valid && !generation_closed(d, f->core, newest_generation(d, f->core));
+        bool open =
+            (f->valid || f->cut) && !generation_closed(d, f->core, newest_generation(d, f->core));
         d->left_open |= open;
         d->had_wal |= open && set_is_ours(d, f);
     }
@@ -175,8 +220,8 @@ static bool batch_sound(const struct wal_entry *e, const uint8_t *batch)
     struct batch_header b;
     return batch_peek(batch, e->length, &b) == BATCH_WHOLE && b.size == e->length &&
            b.base_offset == e->base_offset && batch_last_offset(&b) == e->last_offset &&
-           b.crc == e->batch_crc && e->base_offset >= 0 && b.last_offset_delta >= 0 &&
-           batch_crc_matches(batch, b.size);
+           b.crc == e->batch_crc && b.leader_epoch == e->leader_epoch && e->base_offset >= 0 &&
+           b.last_offset_delta >= 0 && batch_crc_matches(batch, b.size);
 }
 
 static bool entry_sound(const struct wal_entry *e, uint32_t room)
@@ -212,9 +257,7 @@ static bool entries_sound(const uint8_t *group, const struct wal_group_header *h
     return at == h->used && crc == h->entries_crc;
 }
 
-static int entries_visit(struct wal_set *w, const uint8_t *group, const struct wal_group_header *h,
-                         int (*visit)(void *, const struct wal_entry *, const uint8_t *),
-                         void *context)
+static int entries_visit(struct wal_set *w, const uint8_t *group, const struct wal_group_header *h)
 {
     uint32_t at = sizeof(*h);
     int error = 0;
@@ -222,7 +265,7 @@ static int entries_visit(struct wal_set *w, const uint8_t *group, const struct w
         struct wal_entry e;
         memcpy(&e, group + at, sizeof(e));
         at += (uint32_t)sizeof(e);
-        error = visit(context, &e, e.length > 0 ? group + at : NULL);
+        error = w->reader->entry(w->reader->context, &e, e.length > 0 ? group + at : NULL);
         at += wal_padded(e.length, WAL_ENTRY_ALIGN);
     }
     w->result->groups++;
@@ -258,6 +301,95 @@ static bool set_is_oldest(const struct wal_set *w)
     return w->at_file == 0 && w->files_count > 1;
 }
 
+/* A damaged place of a group, up to where the next one begins. */
+struct salvage {
+    struct wal_set *set;
+    const uint8_t *bytes;
+    uint32_t size, at;
+    int error;
+};
+
+static bool salvage_header(const struct salvage *v, uint32_t at, struct wal_group_header *h)
+{
+    if (v->size - at < sizeof(*h))
+        return false;
+    memcpy(h, v->bytes + at, sizeof(*h));
+    return header_sound(v->set, h) && h->length <= v->size - at;
+}
+
+/* Nothing but padding up to the next group, or the end. */
+static bool salvage_group_ends(const struct salvage *v)
+{
+    struct wal_group_header h;
+    uint32_t next = wal_padded(v->at, WAL_BLOCK);
+    for (uint32_t i = v->at; i < next && i < v->size; i++)
+        if (v->bytes[i] != 0)
+            return false;
+    return next >= v->size || salvage_header(v, next, &h);
+}
+
+/* The entry here, if its header is sound: given, or told to be lost. */
+static bool salvage_entry(struct salvage *v, uint32_t end)
+{
+    const struct wal_reader *reader = v->set->reader;
+    struct wal_entry e;
+    if (end - v->at < sizeof(e))
+        return false;
+    memcpy(&e, v->bytes + v->at, sizeof(e));
+    uint32_t room = end - v->at - (uint32_t)sizeof(e);
+    if (!entry_sound(&e, room))
+        return false;
+    const uint8_t *bytes = v->bytes + v->at + sizeof(e);
+    bool whole = e.type == WAL_BATCH     ? batch_sound(&e, bytes)
+                 : e.type == WAL_ABORTED ? crc32c(0, bytes, e.length) == e.batch_crc
+                                         : true;
+    if (whole)
+        v->error = reader->entry(reader->context, &e, e.length > 0 ? bytes : NULL);
+    else if (reader->lost != NULL)
+        reader->lost(reader->context, &e);
+    SOMETIMES_IF(!whole, "the WAL tells whose records are damaged in it");
+    v->at += (uint32_t)sizeof(e) + wal_padded(e.length, WAL_ENTRY_ALIGN);
+    return true;
+}
+
+/* One group, sound header or not. */
+static void salvage_group(struct salvage *v)
+{
+    struct wal_group_header h;
+    uint32_t begin = v->at;
+    bool sound = salvage_header(v, begin, &h);
+    uint32_t end = sound ? begin + h.used : v->size, left = sound ? h.entries : UINT32_MAX;
+    v->at += (uint32_t)sizeof(h);
+    while (v->error == 0 && v->at < end && left > 0) {
+        if (!sound && salvage_group_ends(v))
+            break;
+        left--;
+        if (salvage_entry(v, end))
+            continue;
+        SOMETIMES("the WAL cannot tell whose records are damaged in it");
+        v->set->result->unknown++;
+        left = UINT32_MAX; /* how many it was is not known any more */
+        do
+            v->at += WAL_ENTRY_ALIGN;
+        while (v->at < end && !salvage_entry(v, end) && (sound || !salvage_group_ends(v)));
+    }
+    v->at = sound ? begin + h.length : wal_padded(v->at, WAL_BLOCK);
+}
+
+/* What was durable up to `to`, which is in this file: what is whole of it counts. */
+static int set_salvage(struct wal_set *w, uint64_t to)
+{
+    int error = 0;
+    assert(to > w->position && to - w->position <= LOOK_BYTES);
+    struct salvage v = {.set = w, .size = (uint32_t)(to - w->position)};
+    v.bytes = set_bytes(w, w->position, v.size, &error);
+    if (v.bytes == NULL)
+        return error != 0 ? error : -EIO;
+    while (v.at < v.size && v.error == 0)
+        salvage_group(&v);
+    return v.error;
+}
+
 /* Is there, behind damage, a group in this file that left later? Then reading goes on there. */
 static bool set_look_ahead(struct wal_set *w, int *error)
 {
@@ -276,11 +408,14 @@ static bool set_look_ahead(struct wal_set *w, int *error)
         if (set_is_oldest(w) && h.sequence >= w->files[w->files_count - 1]->header.start_sequence) {
             return false;
         }
+        if (!set_is_oldest(w)) {
+            w->result->rot++;
+            *error = set_salvage(w, at);
+        }
         w->position = at;
         w->sequence = h.sequence;
         w->crc = h.previous_crc;
-        w->result->rot += set_is_oldest(w) ? 0 : 1;
-        return true;
+        return *error == 0;
     }
     if (torn && *error == 0 && w->at_file + 1 == w->files_count) {
         SOMETIMES("the last write into the WAL was torn");
@@ -309,6 +444,7 @@ static bool set_go_on(struct wal_set *w, int *error)
     const struct wal_file_header *h = &w->files[w->at_file + 1]->header;
     /* A later file was begun, so this one had been written further. */
     w->result->rot += set_is_oldest(w) ? 0 : 1;
+    w->result->unknown += set_is_oldest(w) ? 0 : 1;
     w->sequence = h->start_sequence;
     w->crc = h->start_crc;
     *error = set_open_file(w, w->at_file + 1);
@@ -338,8 +474,7 @@ static void set_gather(struct wal_set *w, uint32_t core)
         qsort(w->files, w->files_count, sizeof(w->files[0]), found_order);
 }
 
-static int set_walk(struct wal_set *w,
-                    int (*visit)(void *, const struct wal_entry *, const uint8_t *), void *context)
+static int set_walk(struct wal_set *w)
 {
     int error = set_open_file(w, 0);
     SOMETIMES_IF(w->files[0]->core != w->dir->core->config.core, "the WAL of another core is read");
@@ -349,7 +484,7 @@ static int set_walk(struct wal_set *w,
         struct wal_group_header h;
         const uint8_t *group = set_group(w, &h, &error);
         if (group != NULL) {
-            error = entries_visit(w, group, &h, visit, context);
+            error = entries_visit(w, group, &h);
             w->position += h.length;
             w->sequence++;
             w->crc = h.crc;
@@ -363,17 +498,23 @@ static int set_walk(struct wal_set *w,
     return error;
 }
 
-int wal_scan(struct log_dir *d,
-             int (*visit)(void *context, const struct wal_entry *e, const uint8_t *batch),
-             void *context, struct wal_scan_result *result)
+int wal_scan(struct log_dir *d, const struct wal_reader *reader, struct wal_scan_result *result)
 {
     int error = 0;
+    assert(reader->entry != NULL);
     *result = (struct wal_scan_result){0};
     for (uint32_t core = 0; core < CORES_MAX && error == 0; core++) {
-        struct wal_set w = {.dir = d, .fd = -1, .result = result};
+        struct wal_set w = {.dir = d, .fd = -1, .reader = reader, .result = result};
         set_gather(&w, core);
         if (w.files_count > 0)
-            error = set_walk(&w, visit, context);
+            error = set_walk(&w);
+    }
+    for (uint32_t i = 0; i < d->wal_found_count && error == 0; i++) {
+        const struct wal_found *f = &d->wal_found[i];
+        bool lost = f->cut && set_is_ours(d, f) &&
+                    !generation_closed(d, f->core, newest_generation(d, f->core));
+        result->unknown += lost ? 1 : 0;
+        result->rot += lost ? 1 : 0;
     }
     return error;
 }

@@ -7,15 +7,25 @@
 struct wal_scan_result {
     uint64_t groups, entries, bytes;
     uint32_t torn_tails, rot;
+    uint32_t unknown; /* places where records were durable, and whose they were cannot be told */
 };
 
-/* Reads the headers of the WAL files found in the directory: d->generation, d->had_wal. 0 or
- * -errno. */
+/* Who takes what is read. Each returns 0 to go on, else wal_scan ends with it. */
+struct wal_reader {
+    void *context;
+    /* An entry, in the order in which they were written; its bytes, checked, NULL when it has none.
+     */
+    int (*entry)(void *context, const struct wal_entry *e, const uint8_t *bytes);
+    /* An entry that was durable, and whose bytes are damaged. NULL: not asked for. */
+    void (*lost)(void *context, const struct wal_entry *e);
+};
+
+/* Reads the headers of the WAL files found in the directory: d->generation, d->had_wal. A header
+ * that is damaged is made anew from the first group, unless the directory was closed: then nothing
+ * in it is needed. 0 or -errno. */
 NODISCARD int wal_scan_headers(struct log_dir *d);
-/* Calls visit for each entry this core must look at, in the order they were written (batch: its
- * bytes, checked; NULL for entries without). visit returns 0 to go on. 0 or -errno. */
-NODISCARD int wal_scan(struct log_dir *d,
-                       int (*visit)(void *context, const struct wal_entry *e, const uint8_t *batch),
-                       void *context, struct wal_scan_result *result);
+/* Reads all entries this core must look at. 0 or -errno. */
+NODISCARD int wal_scan(struct log_dir *d, const struct wal_reader *reader,
+                       struct wal_scan_result *result);
 
 #endif

@@ -310,6 +310,13 @@ Test(log_recovery, learns_epochs_that_a_power_cut_took_back)
     log_rig_end(&r);
 }
 
+static void put_some(struct log_rig *r, struct log **l)
+{
+    for (uint32_t i = 0; i < 6; i++)
+        cr_assert_eq(log_rig_put(r, l[i % 2], BATCH_SPEC(.fill = (uint8_t)i)), KE_NONE);
+    log_rig_kill(r);
+}
+
 static void damage(struct log_rig *r, const char *name, off_t at)
 {
     int fd = open_file(r, name);
@@ -318,6 +325,73 @@ static void damage(struct log_rig *r, const char *name, off_t at)
     byte ^= 0x10;
     cr_assert_eq(pwrite(fd, &byte, 1, at), 1);
     close(fd);
+}
+
+/* The last record of one log, in the middle of the WAL: no later entry of it shows that it is gone.
+ */
+Test(log_recovery, knows_whose_last_records_the_wal_has_lost_at_every_later_start_too)
+{
+    struct log_rig r;
+    struct log *l[2];
+    log_rig_start(&r);
+    reopen(&r, l, 2, NULL);
+    put_some(&r, l);
+    damage(&r, "wal-0-0.torc", 4096 * 5 + 200); /* fifth group: log 0's last batch */
+    for (uint32_t life = 0; life < 2; life++) {
+        reopen(&r, l, 2, NULL);
+        cr_assert_eq(log_status(l[0]), KE_KAFKA_STORAGE_ERROR);
+        cr_assert_eq(log_rig_check(&r, l[1], 0), 3);
+        log_rig_kill(&r);
+    }
+    char path[300];
+    path_of(&r, path, "wal-0-0.torc.kept-1");
+    cr_assert_eq(access(path, F_OK), 0, "what is whole in the WAL is kept");
+    path_of(&r, path, "t1-0/log-damaged.torc");
+    cr_assert_eq(unlink(path), 0);
+    reopen(&r, l, 2, NULL);
+    cr_assert_eq(log_status(l[0]), KE_NONE);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+Test(log_recovery, makes_the_damaged_header_of_a_wal_file_anew)
+{
+    struct log_rig r;
+    struct log *l[2];
+    log_rig_start(&r);
+    reopen(&r, l, 2, NULL);
+    put_some(&r, l);
+    damage(&r, "wal-0-0.torc", 9);
+    reopen(&r, l, 2, NULL);
+    for (uint32_t i = 0; i < 2; i++)
+        cr_assert_eq(log_rig_check(&r, l[i], 0), 3);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+/* An entry's header, or what a file has lost: it could be anybody's. */
+Test(log_recovery, refuses_a_directory_whose_wal_lost_records_of_unknown_logs)
+{
+    for (uint32_t how = 0; how < 2; how++) {
+        struct log_rig r;
+        struct log *l[2];
+        log_rig_start(&r);
+        reopen(&r, l, 2, NULL);
+        put_some(&r, l);
+        if (how == 0)
+            damage(&r, "wal-0-0.torc", 4096 * 3 + 64 + 8); /* behind the group's header */
+        else
+            cut_file(&r, "wal-0-0.torc", 4096 * 3);
+        for (uint32_t life = 0; life < 2; life++) {
+            r.failed_dirs = 0;
+            reopen(&r, l, 2, NULL);
+            cr_assert_eq(log_status(l[0]), KE_KAFKA_STORAGE_ERROR);
+            cr_assert_eq(log_status(l[1]), KE_KAFKA_STORAGE_ERROR);
+            cr_assert(log_rig_traced(&r, "keep a copy and remove wal-*.torc"));
+            log_rig_kill(&r);
+        }
+        log_rig_end(&r);
+    }
 }
 
 static struct log *stopped_with_ten(struct log_rig *r)
