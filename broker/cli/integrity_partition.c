@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "broker/log/clean_files.h"
+#include "broker/log/load.h"
 #include "broker/log/path.h"
 #include "broker/log/retention.h"
 #include "broker/quorum/format.h"
@@ -304,7 +305,7 @@ static void check_partition(struct integrity_log *l, const char *name, struct li
     bool cleaned = integrity_numbers(g, l->folder, LOG_CLEANED_NAME, 4) ||
                    integrity_mark(g, name, MARK_CLEANED) != NO_OFFSET;
     l->compacted = cleaned || t == NULL || (t->config.cleanup_policy & CLEANUP_COMPACT) != 0;
-    l->gaps = l->compacted;
+    l->gaps = integrity_numbers(g, l->folder, LOG_GAPS_NAME, 1) || l->compacted;
     l->repaired = repaired_from(g, name, id);
     l->next = k->segments.count > 0 ? k->segments.offsets[0] : 0;
     if (k->interrupted)

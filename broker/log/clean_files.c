@@ -239,6 +239,7 @@ int cleaned_swap(struct cleaned *c, uint32_t first, uint32_t count)
     if (error != 0)
         return error;
     l->settled_end = note.settled;
+    l->gaps = true;
     s->modified_ms = l->segments[first + count - 1]->modified_ms;
     error = cleaned_rename(c, ".cleaned", ".swap");
     if (error == 0)

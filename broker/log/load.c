@@ -30,6 +30,7 @@
 #include "broker/log/retention.h"
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
+#include "broker/log/times.h"
 #include "broker/log/txn_index.h"
 #include "core/lab.h"
 
@@ -97,6 +98,7 @@ static bool folder_entry(void *context, const char *name, bool is_directory)
     f->log->has_start |= strcmp(name, LOG_START_NAME) == 0;
     f->log->quarantined |= strcmp(name, LOG_DAMAGED_NAME) == 0;
     f->log->has_cleaned |= strcmp(name, LOG_CLEANED_NAME) == 0;
+    f->log->gaps |= f->log->has_cleaned || strcmp(name, LOG_GAPS_NAME) == 0;
     if (is_directory || !path_parse_offset(name, &offset, &suffix))
         return true;
     if (strcmp(suffix, ".log") == 0)
@@ -170,7 +172,8 @@ int segment_load(struct log *l, struct segment *s)
     s->behind.max_timestamp_offset = latest.offset;
     s->ahead = s->behind;
     s->loaded = true;
-    return 0;
+    error = times_check(l, s);
+    return error == -ESTALE ? times_learn(l, s) : error;
 }
 
 /* Walks from the last index entry below *position up to there. */
@@ -180,11 +183,16 @@ static int measure_walk(struct log *l, struct segment *s, struct index_entry fro
     struct scan scan;
     struct batch_header h;
     const uint8_t *batch;
-    bool first = from.position > 0, matches = true;
+    bool first = from.position > 0, matches = true, gapless = log_is_gapless(l), gap = false;
     scan_begin(&scan, l, s, from.position, *position, SCAN_HEADERS);
-    while (matches && scan_next(&scan, &batch, &h)) {
+    while (matches && !gap && scan_next(&scan, &batch, &h)) {
         int64_t last = scan.next_offset - 1;
         matches = !first || last == from.offset;
+        gap = gapless && !first && h.magic == 2 && h.base_offset > *end;
+        if (gap) { /* the offset is damaged: a checksum does not cover it */
+            scan.position -= h.size;
+            break;
+        }
         first = false;
         c->since += h.size;
         if (h.magic == 2 && h.max_timestamp > c->max_timestamp) {
@@ -199,7 +207,7 @@ static int measure_walk(struct log *l, struct segment *s, struct index_entry fro
         error = scan.error;
     else if (!matches || (first && *position > 0))
         error = -ESTALE; /* the index points at something else */
-    else if (scan.ended != SCAN_CLEAN)
+    else if (gap || scan.ended != SCAN_CLEAN)
         error = -EILSEQ;
     *position = scan.position;
     scan_end(&scan);
@@ -285,20 +293,40 @@ int segments_remove_from(struct log *l, uint32_t index)
 
 /* ---- the active one -------------------------------------------------------------------------- */
 
+/* What is behind the last index entry has been measured: the last time entry remains, and whether
+ * a part of one is left. */
+static int active_check_times(struct log *l, struct segment *s)
+{
+    struct time_entry latest;
+    struct io_stat st = {0};
+    uint32_t times = 0;
+    segment_use(s);
+    int fd = segment_fd(l, s, FILE_TIME);
+    int error = fd < 0 ? fd : time_measure(l->core->io, fd, s->base, &times, &latest);
+    if (error == 0)
+        error = io_fstat(l->core->io, fd, &st);
+    segment_unuse(l, s);
+    if (error == 0 && st.size % TIME_ENTRY_SIZE != 0)
+        return -ESTALE;
+    return error != 0 || times == 0 ? error : times_check_entry(l, s, &latest);
+}
+
 static int active_load(struct log *l)
 {
     struct segment *s = segment_active(l);
     uint32_t position = s->size;
+    bool damaged = false;
     int error = segment_measure(l, s, &position, &s->behind, &l->end_offset);
+    if (error == 0)
+        error = active_check_times(l, s);
     if (error == -ESTALE) {
         SOMETIMES("indexes that do not match are made anew");
-        bool cut = false;
         int64_t end = 0;
         trace_line(l->core->trace, TRACE_LOG, TRACE_WARN,
                    "%s/%s: the indexes of segment %" PRId64 " do not match it: made anew",
                    l->dir->path, l->folder, s->base);
-        error = segment_rebuild(l, s, &cut, &end);
-        position = s->size;
+        error = segment_index(l, s, &damaged, &end);
+        position = s->written;
         if (error == 0)
             error = segment_measure(l, s, &position, &s->behind, &l->end_offset);
     }
@@ -307,6 +335,7 @@ static int active_load(struct log *l)
         l->torn = true;
         error = 0;
     }
+    l->torn |= damaged;
     if (error != 0)
         return error;
     l->size_bytes -= s->size - position;
@@ -362,6 +391,7 @@ int log_load(struct log *l, bool empty)
     l->snapshot_offset = l->recovery_point = NO_OFFSET;
     l->last_epoch = -1;
     l->aborted_from = INT64_MAX;
+    l->gaps = checkpoint_get(l->dir, l->folder, LOG_CHECKPOINT_CLEANER) != NO_OFFSET;
     if (empty)
         return segment_add(l, 0) == NULL ? -ENOMEM : 0;
     int error = log_load_found(l, &f);

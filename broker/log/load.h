@@ -5,6 +5,7 @@
 #include "broker/log/log_priv.h"
 
 #define LOG_DAMAGED_NAME "log-damaged.torc" /* the folder was found damaged: it is not served */
+#define LOG_GAPS_NAME    "log-gaps.torc"    /* write.caching lost records before others */
 
 /* What its folder holds becomes the log's state (empty: the folder is new). 0 or -errno. */
 NODISCARD int log_load(struct log *l, bool empty);

@@ -307,6 +307,11 @@ static void log_refuse_appends(struct log *l, enum kafka_error error)
         append_refuse(container_of(at, struct log_append, link), error);
 }
 
+bool log_is_gapless(const struct log *l)
+{
+    return !l->gaps && !l->cached && (log_config(l)->cleanup_policy & CLEANUP_COMPACT) == 0;
+}
+
 void log_fail(struct log *l, const char *why)
 {
     if (l->state.now != LOG_OPEN)

@@ -187,11 +187,12 @@ struct segment {
     int64_t aborted_last; /* last offset of the newest of them */
     bool aborted_found;   /* the file was there at start, and was not looked at yet */
     bool aborted_unsynced;
-    bool created; /* the file exists */
-    bool synced;  /* all of `written` is on the device */
-    bool sealed;  /* complete: last entries of the indexes are written */
-    bool loaded;  /* timestamps and index counts are known */
-    bool removed; /* renamed to .deleted; freed when users is 0 */
+    bool created;   /* the file exists */
+    bool synced;    /* all of `written` is on the device */
+    bool sealed;    /* complete: last entries of the indexes are written */
+    bool loaded;    /* timestamps and index counts are known */
+    bool times_lie; /* its time index does not match it */
+    bool removed;   /* renamed to .deleted; freed when users is 0 */
 };
 
 /* ---- WAL: wal.c ------------------------------------------------------------------------------ */
@@ -365,19 +366,20 @@ struct log {
     uint32_t slot; /* in core->table */
     char *folder;  /* <topic>-<partition> */
     struct state state;
-    bool waits;            /* UNLOADED while it serves: no space or descriptors to open it yet */
-    bool internal;         /* one of Kafka's internal topics */
-    bool cached;           /* write.caching now */
-    bool folder_new;       /* folder and partition.metadata are not known to be on the device */
-    bool folder_dirty;     /* a file was made in it since the last directory sync */
-    bool want_sync;        /* the next flush syncs too */
-    bool changed;          /* written to since it was opened */
-    bool start_dirty;      /* the log start offset is only in the WAL */
-    bool has_start;        /* a file with it was found */
-    bool torn;             /* found with a file that ends inside a batch */
-    bool has_cleaned;      /* a file that says what was compacted was found */
-    bool cleaning;         /* its segments are being compacted: they stay till that is over */
-    bool lost_aborted;     /* of the WAL, by damage: an entry of an aborted one */
+    bool waits;        /* UNLOADED while it serves: no space or descriptors to open it yet */
+    bool internal;     /* one of Kafka's internal topics */
+    bool cached;       /* write.caching now */
+    bool folder_new;   /* folder and partition.metadata are not known to be on the device */
+    bool folder_dirty; /* a file was made in it since the last directory sync */
+    bool want_sync;    /* the next flush syncs too */
+    bool changed;      /* written to since it was opened */
+    bool start_dirty;  /* the log start offset is only in the WAL */
+    bool has_start;    /* a file with it was found */
+    bool torn;         /* found with a file that ends inside a batch */
+    bool has_cleaned;  /* a file that says what was compacted was found */
+    bool gaps;         /* offsets may have no record: compacted once, or lost by write.caching */
+    bool cleaning;     /* its segments are being compacted: they stay till that is over */
+    bool lost_aborted; /* of the WAL, by damage: an entry of an aborted one */
     bool snapshot_damaged; /* a producer snapshot that would have been used */
     bool quarantined;      /* found damaged by an earlier start, which has left a note */
     bool uncleanable;      /* compaction met what it cannot read: not tried again in this process */
@@ -433,6 +435,8 @@ static inline const struct topic_config *log_config(const struct log *l)
 {
     return &l->config->topic;
 }
+/* Does each offset have a record, so that a missing one is damage? */
+bool log_is_gapless(const struct log *l);
 /* The readable end. */
 int64_t log_readable_end(const struct log *l, enum log_isolation isolation);
 /* durable_end moved: moves the high watermark and remembers to fire watches. */

@@ -11,10 +11,13 @@
  * Failure: what cannot be read is KAFKA_STORAGE_ERROR, what is damaged CORRUPT_MESSAGE. */
 #include "broker/log/log_priv.h"
 
+#include <errno.h>
+
 #include "broker/log/index.h"
 #include "broker/log/load.h"
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
+#include "broker/log/times.h"
 #include "core/lab.h"
 #include "proto/record.h"
 
@@ -65,12 +68,35 @@ static int lookup_position(struct lookup *k, struct segment *s, uint32_t *positi
     /* The last entry below t: nothing up to its offset reaches t. */
     int error =
         fd < 0 ? fd : time_lookup(io, fd, s->base, s->behind.times, k->timestamp - 1, &before);
-    if (error != 0)
+    *position = 0;
+    if (error != 0 || s->times_lie || before.timestamp == NO_TIMESTAMP)
         return error;
     fd = segment_fd(k->log, s, FILE_INDEX);
     error = fd < 0 ? fd : index_lookup(io, fd, s->base, s->behind.entries, before.offset, &at);
     *position = at.position < s->written ? at.position : 0;
-    return error;
+    if (error != 0 || *position == 0)
+        return error;
+    error = times_check_entry(k->log, s, &before);
+    if (error == -ESTALE)
+        *position = 0; /* it takes longer */
+    return error == -ESTALE ? 0 : error;
+}
+
+/* What the checksum does not cover, as in read.c. False: the batch is damaged, and so is told. */
+static bool lookup_fits(struct lookup *k, const struct segment *s, const struct batch_header *h,
+                        int64_t next)
+{
+    const struct log *l = k->log;
+    if (h->magic != 2)
+        return true;
+    uint32_t behind = segment_find(l, s->base) + 1;
+    int64_t limit = behind < l->segments_count ? l->segments[behind]->base : l->end_offset;
+    int32_t epoch = log_epoch_at(l, h->base_offset);
+    bool fits = h->base_offset >= next && batch_last_offset(h) < limit &&
+                (epoch < 0 || h->leader_epoch == -1 || epoch == h->leader_epoch);
+    if (!fits)
+        k->error = KE_CORRUPT_MESSAGE;
+    return fits;
 }
 
 static void lookup_segment(struct lookup *k, struct segment *s)
@@ -80,6 +106,9 @@ static void lookup_segment(struct lookup *k, struct segment *s)
     struct scan scan;
     struct batch_header h;
     const uint8_t *batch;
+    if (s->created && s->written == 0 && segment_is_short(l, s, s->base))
+        k->error = KE_CORRUPT_MESSAGE;
+    k->over = k->error != KE_NONE;
     if (!s->created || s->written == 0)
         return;
     segment_use(s);
@@ -87,12 +116,20 @@ static void lookup_segment(struct lookup *k, struct segment *s)
     if (error == 0 && s->behind.max_timestamp >= k->timestamp) {
         SOMETIMES("a time is looked for in a segment");
         error = lookup_position(k, s, &position);
-        scan_begin(&scan, l, s, position, s->written, SCAN_WHOLE);
-        while (error == 0 && !k->over && scan_next(&scan, &batch, &h))
-            lookup_batch(k, batch, &h);
-        if (error == 0 && !k->over && scan.ended == SCAN_FAILED)
+        int64_t next = s->base;
+        scan_begin(&scan, l, s, position, s->written, SCAN_VERIFY);
+        while (error == 0 && !k->over && k->error == KE_NONE && scan_next(&scan, &batch, &h)) {
+            if (lookup_fits(k, s, &h, next))
+                lookup_batch(k, batch, &h);
+            next = scan.next_offset;
+        }
+        /* A base offset that is too high shows by the batch behind. */
+        if (error == 0 && k->over && k->error == KE_NONE && scan_next(&scan, &batch, &h))
+            (void)lookup_fits(k, s, &h, next);
+        else if (error == 0 && !k->over && scan.ended == SCAN_FAILED)
             error = scan.error;
-        else if (error == 0 && !k->over && scan.ended != SCAN_CLEAN)
+        else if (error == 0 && !k->over &&
+                 (scan.ended != SCAN_CLEAN || segment_is_short(l, s, next)))
             k->error = KE_CORRUPT_MESSAGE;
         scan_end(&scan);
     }
@@ -136,7 +173,7 @@ enum kafka_error log_find_max_time(struct log *l, enum log_isolation isolation,
     *found = (struct log_position){NO_OFFSET, NO_TIMESTAMP, -1};
     if (l->state.now != LOG_OPEN)
         return KE_KAFKA_STORAGE_ERROR;
-    for (uint32_t i = 0; i < l->segments_count; i++) {
+    for (uint32_t i = segment_find(l, l->start_offset); i < l->segments_count; i++) {
         struct segment *s = l->segments[i];
         if (s->created && segment_load(l, s) != 0)
             return KE_KAFKA_STORAGE_ERROR;

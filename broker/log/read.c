@@ -13,8 +13,11 @@
  * Invariants
  *  1. Only whole batches below the readable end are returned, the first one holds the offset (or is
  *     the first behind it, where compaction left a gap).
- *  2. Every batch from disk has passed its checksum before it is lent. One that fails is not
- * served: CORRUPT_MESSAGE if it is the first, else the answer ends before it.
+ *  2. Every batch from disk has passed its checksum before it is lent, and what the checksum does
+ *     not cover has been held against others: its base offset against the batches before and behind
+ *     it and the segment, its leader epoch against the log's epochs. One that fails is not served:
+ *     CORRUPT_MESSAGE if it is the first, else the answer ends before it. Nor is an answer given
+ *     that passes over records: see cold_passes.
  *  3. Each piece of an answer holds one reference on its block till log_read_release.
  *  4. Readers that do not take what they asked for stop other readers, never appends: they hold no
  *     chunk once three quarters of the cache cannot be had (batches are copied then), and copies
@@ -28,9 +31,11 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "broker/log/epoch.h"
 #include "broker/log/index.h"
 #include "broker/log/segment.h"
 #include "core/lab.h"
+#include "proto/wire.h"
 
 #define COLD_TRIES_MAX  8u    /* halves 1 MiB down to a page */
 #define COLD_ROUNDS_MAX 1024u /* blocks looked through for one answer: a segment of 1 GiB */
@@ -47,6 +52,10 @@ struct cold_read {
         narrow; /* read no more than this if it is enough: the device has refused more; 0: any */
     uint32_t tries; /* reads that the device has refused */
     bool entered;   /* there was a segment to read on in, when that was last looked for */
+    bool guessed;   /* position came from an index, and no batch has confirmed it yet */
+    bool doubt;     /* a batch that was passed over is damaged: what its header says may be wrong */
+    bool missing;   /* the offset is in no segment, and should be */
+    int64_t next;   /* offsets of the batch at position are not below */
     struct log_block *block;
 };
 
@@ -190,6 +199,7 @@ static int cold_locate(struct cold_read *k)
     int error =
         index_lookup(l->core->io, fd, k->segment->base, k->segment->behind.entries, offset, &found);
     k->position = found.position < k->segment->written ? found.position : 0;
+    k->guessed = k->position > 0;
     return error;
 }
 
@@ -235,7 +245,12 @@ static bool cold_enter(struct cold_read *k, uint32_t index)
         k->entered = true;
         segment_use(s);
         k->position = 0;
+        k->next = s->base;
+        k->guessed = false;
         SOMETIMES_IF(s->base > k->r->offset, "a read begins behind the offset it is of");
+        k->missing = s->base > k->r->offset && (k->doubt || log_is_gapless(l));
+        if (k->missing)
+            return false;
         if (s->base <= k->r->offset && cold_locate(k) != 0)
             k->position = 0; /* without an index it takes longer */
         return cold_read_block(k, MIN(k->r->max_bytes, READ_BLOCK_BYTES));
@@ -249,7 +264,6 @@ struct cold_walk {
     uint32_t at;          /* how far the block was looked at */
     uint32_t want;        /* the batch at `at` has so many bytes, more than are here */
     int64_t next_offset;
-    int64_t before; /* last offset of the batch before; what is not above it is damaged */
     bool corrupt;
     bool full; /* it ended because something did not fit or may not be seen */
 };
@@ -259,40 +273,104 @@ static bool batch_sound(enum batch_peek peek, const uint8_t *batch, uint32_t siz
     return peek == BATCH_OLD ? batch_old_crc_matches(batch, size) : batch_crc_matches(batch, size);
 }
 
+/* What the batch at `at` of the block has behind it: offsets there are not below. False: that is
+ * not in the block. */
+static bool cold_limit(const struct cold_read *k, uint32_t at, uint32_t got, uint32_t size,
+                       int64_t *limit)
+{
+    const struct log *l = k->log;
+    struct batch_header next;
+    uint32_t behind = at + size;
+    if (k->position + behind >= k->segment->written || k->segment->removed) {
+        uint32_t index = segment_find(l, k->segment->base) + 1;
+        bool last = index >= l->segments_count || k->segment->removed;
+        *limit = last ? l->end_offset : l->segments[index]->base;
+        return true;
+    }
+    if (got - behind < BATCH_PEEK_SIZE)
+        return false;
+    *limit = INT64_MAX; /* damage there is not this batch's */
+    if (batch_peek(k->block->data + behind, got - behind, &next) != BATCH_MALFORMED)
+        *limit = (int64_t)wire_load64(k->block->data + behind);
+    return true;
+}
+
+/* Do the header's offsets fit between those before and behind, and its epoch to the log's? */
+static bool cold_fits(const struct cold_read *k, enum batch_peek peek, const struct batch_header *h,
+                      int64_t limit)
+{
+    if (peek == BATCH_OLD)
+        return h->base_offset < limit;
+    int32_t epoch = log_epoch_at(k->log, h->base_offset);
+    /* One that follows what is before it is right, and the one behind, which is below it, wrong. */
+    bool placed = h->base_offset == k->next && limit <= h->base_offset;
+    return h->base_offset >= k->next && h->last_offset_delta >= 0 &&
+           (placed || batch_last_offset(h) < limit) &&
+           (epoch < 0 || h->leader_epoch == -1 || epoch == h->leader_epoch);
+}
+
+/* Would the answer pass over records that were there? The first batch of it begins behind the
+ * offset: where a log is compacted that is ordinary, unless a batch before is damaged. */
+static bool cold_passes(const struct cold_read *k, int64_t base)
+{
+    return base > k->r->offset && (k->doubt || k->guessed);
+}
+
 /* What of the block answers the read. */
-static void cold_walk(const struct cold_read *k, uint32_t got, int64_t end, struct cold_walk *w)
+static void cold_walk(struct cold_read *k, uint32_t got, int64_t end, struct cold_walk *w)
 {
     const struct log_read *r = k->r;
-    *w = (struct cold_walk){.next_offset = r->offset, .before = NO_OFFSET};
+    *w = (struct cold_walk){.next_offset = r->offset};
     while (w->at < got && !w->full) {
         struct batch_header h;
+        int64_t limit = 0;
         const uint8_t *batch = k->block->data + w->at;
         enum batch_peek peek = batch_peek(batch, got - w->at, &h);
-        if (peek == BATCH_PARTIAL) {
-            SOMETIMES("a batch goes beyond the block that was read");
-            w->want = MAX(h.size, (uint32_t)BATCH_HEADER_SIZE);
+        bool whole = peek == BATCH_WHOLE || peek == BATCH_OLD;
+        w->corrupt = peek == BATCH_MALFORMED;
+        if (w->corrupt)
+            return;
+        if (!whole || !cold_limit(k, w->at, got, h.size, &limit)) {
+            w->want = MAX(h.size, (uint32_t)BATCH_HEADER_SIZE) + (whole ? BATCH_PEEK_SIZE : 0);
             return;
         }
         int64_t last = peek == BATCH_OLD ? h.base_offset : batch_last_offset(&h);
-        /* No checksum covers the base offset: only the order shows that it was damaged. */
-        w->corrupt = peek == BATCH_MALFORMED || last <= w->before;
-        if (w->corrupt)
-            return;
-        w->before = last;
-        if (last >= r->offset) {
+        bool fitting = cold_fits(k, peek, &h, limit);
+        if (last >= r->offset || !fitting) {
             bool fits = (uint64_t)w->size + h.size <= r->max_bytes ||
                         (w->size == 0 && r->whole_first_batch);
-            w->full = last >= end || !fits;
-            w->corrupt = !w->full && (last < w->next_offset || !batch_sound(peek, batch, h.size));
+            w->full = fitting && (last >= end || !fits);
+            w->corrupt = !w->full && (!fitting || !batch_sound(peek, batch, h.size) ||
+                                      (w->size == 0 && cold_passes(k, h.base_offset)));
             if (w->full || w->corrupt)
                 return;
             if (w->size == 0)
                 w->begin = batch;
             w->size += h.size;
             w->next_offset = last + 1;
+        } else {
+            k->doubt |= !batch_sound(peek, batch, h.size);
         }
+        k->guessed = false;
+        k->next = last + 1;
         w->at += h.size;
     }
+}
+
+/* Where an index has led there may be no batch: from the beginning of the segment, then.
+ * False: it was not led. */
+static bool cold_again(struct cold_read *k)
+{
+    if (!k->guessed)
+        return false;
+    SOMETIMES("an index leads a read to nowhere");
+    k->guessed = k->doubt = false;
+    k->position = 0;
+    k->need = 0;
+    k->next = k->segment->base;
+    if (!cold_read_block(k, MIN(k->r->max_bytes, READ_BLOCK_BYTES)))
+        cold_answer(k, KE_KAFKA_STORAGE_ERROR);
+    return true;
 }
 
 static void cold_trace_corrupt(const struct cold_read *k, uint32_t at, const char *what)
@@ -361,6 +439,18 @@ static void cold_past_segments(struct cold_read *k, int64_t end)
     cold_answer(k, KE_NONE);
 }
 
+/* Segments end before the offset, and go on behind it. */
+static void cold_missing(struct cold_read *k)
+{
+    SOMETIMES("records are missing between segments");
+    struct log *l = k->log;
+    trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR,
+               "%s/%s: the records from offset %" PRId64 " on are missing before segment %" PRId64,
+               l->dir->path, l->folder, k->r->offset, k->segment->base);
+    l->core->stats.rot++;
+    cold_answer(k, KE_CORRUPT_MESSAGE);
+}
+
 /* A block has come: answers, or reads on. */
 static void cold_step(struct cold_read *k, int32_t got)
 {
@@ -372,6 +462,8 @@ static void cold_step(struct cold_read *k, int32_t got)
     }
     int64_t end = log_readable_end(l, k->r->isolation);
     cold_walk(k, (uint32_t)got, end, &w);
+    if ((got == 0 || (w.corrupt && w.size == 0)) && cold_again(k))
+        return;
     if (got == 0 || (w.corrupt && w.size == 0)) {
         cold_trace_corrupt(k, w.at, "not a record batch");
         l->core->stats.rot++;
@@ -397,7 +489,9 @@ static void cold_step(struct cold_read *k, int32_t got)
         if (!cold_read_block(k, MAX(w.want, MIN(k->r->max_bytes, READ_BLOCK_BYTES))))
             cold_answer(k, KE_KAFKA_STORAGE_ERROR);
     } else if (!cold_next(k)) {
-        if (k->entered)
+        if (k->missing)
+            cold_missing(k);
+        else if (k->entered)
             cold_answer(k, KE_KAFKA_STORAGE_ERROR);
         else
             cold_past_segments(k, end);
@@ -433,6 +527,11 @@ static bool read_disk(struct log *l, struct log_read *r)
     list_push_back(&l->reads, &r->link);
     if (cold_enter(k, segment_find(l, r->offset)))
         return false;
+    if (k->missing) {
+        cold_missing(k);
+        cold_end(k);
+        return false;
+    }
     list_remove(&r->link);
     r->cold = NULL;
     if (k->entered)

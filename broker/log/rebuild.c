@@ -98,15 +98,14 @@ static int segment_restat(struct log *l, struct segment *s)
     return 0;
 }
 
-int segment_rebuild(struct log *l, struct segment *s, bool *cut, int64_t *end)
+/* Indexes from the sound batches at the beginning. w counts as far as those. */
+static int rebuild_scan(struct log *l, struct segment *s, struct index_writer *w, bool *damaged,
+                        uint32_t *sound, int64_t *end)
 {
     struct index_cursor none;
-    struct index_writer *w = mem_alloc(l->core->mem, sizeof(*w));
     struct scan scan;
     struct batch_header h;
     const uint8_t *batch;
-    if (w == NULL)
-        return -ENOMEM;
     index_cursor_init(&none);
     int error = segment_restat(l, s);
     if (error == 0)
@@ -125,13 +124,38 @@ int segment_rebuild(struct log *l, struct segment *s, bool *cut, int64_t *end)
     }
     if (error == 0 && scan.ended == SCAN_FAILED)
         error = scan.error;
-    *cut = position < s->size;
+    *damaged = position < s->size;
+    *sound = position;
     *end = scan.next_offset;
     scan_end(&scan);
-    if (error == 0)
-        error = index_writer_flush(w);
+    return error == 0 ? index_writer_flush(w) : error;
+}
+
+int segment_index(struct log *l, struct segment *s, bool *damaged, int64_t *end)
+{
+    uint32_t sound = 0;
+    struct index_writer *w = mem_alloc(l->core->mem, sizeof(*w));
+    if (w == NULL)
+        return -ENOMEM;
+    int error = rebuild_scan(l, s, w, damaged, &sound, end);
+    if (error == 0) {
+        s->written = sound;
+        s->ahead = s->behind = w->cursor;
+        s->loaded = true;
+    }
+    mem_free(l->core->mem, w, sizeof(*w));
+    return error;
+}
+
+int segment_rebuild(struct log *l, struct segment *s, bool *cut, int64_t *end)
+{
+    uint32_t sound = 0;
+    struct index_writer *w = mem_alloc(l->core->mem, sizeof(*w));
+    if (w == NULL)
+        return -ENOMEM;
+    int error = rebuild_scan(l, s, w, cut, &sound, end);
     if (error == 0 && *cut)
-        error = segment_cut(l, s, position, &w->cursor);
+        error = segment_cut(l, s, sound, &w->cursor);
     if (error == 0) {
         s->ahead = s->behind = w->cursor;
         s->loaded = true;

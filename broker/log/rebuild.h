@@ -24,6 +24,9 @@ NODISCARD int index_writer_add(struct index_writer *w, uint32_t position, uint32
 /* Writes what is gathered; w->cursor is then what the files hold. */
 NODISCARD int index_writer_flush(struct index_writer *w);
 
+/* Makes the indexes of a segment anew from the sound batches at its beginning, and leaves the rest
+ * of the file: *damaged says whether there is any, s->written is then less than the file. */
+NODISCARD int segment_index(struct log *l, struct segment *s, bool *damaged, int64_t *end);
 /* Walks a whole segment, checks every batch, makes its indexes anew, and cuts the file behind the
  * last good batch. *cut: there was something to cut. *end: the offset behind it. Learns epochs on
  * the way. 0 or -errno. */

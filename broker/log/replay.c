@@ -182,11 +182,11 @@ static int window_append(struct replays *rs, struct log *l, struct segment *s, u
 /* ---- one log --------------------------------------------------------------------------------- */
 
 /* The WAL will be written over, and a later start could not know any more: so a note is left. */
-static int rot_note(struct log *l, int64_t offset, const char *what)
+static int replay_note(struct log *l, const char *name, int64_t offset, const char *what)
 {
     char path[PATH_ROOM], text[256];
-    path_in_folder(path, l->dir->path, l->folder, LOG_DAMAGED_NAME);
-    int size = snprintf(text, sizeof(text), "offset %" PRId64 ": %s\n", offset, what);
+    path_in_folder(path, l->dir->path, l->folder, name);
+    int size = snprintf(text, sizeof(text), "%" PRId64 "%s\n", offset, what);
     assert(size > 0 && (size_t)size < sizeof(text));
     return io_replace(l->core->io, path, text, (size_t)size);
 }
@@ -200,7 +200,10 @@ int replay_rot(struct log *l, int64_t offset, const char *what)
     l->core->stats.rot++;
     l->dir->keep_wal = true;
     log_fail(l, "durable records are damaged or missing");
-    return rot_note(l, offset, what);
+    char text[128];
+    int size = snprintf(text, sizeof(text), ": %s", what);
+    assert(size > 0 && (size_t)size < sizeof(text));
+    return replay_note(l, LOG_DAMAGED_NAME, offset, text);
 }
 
 /* Epochs and producers as they were before the WAL's first batch. */
@@ -429,8 +432,10 @@ static int replay_gap(struct replays *rs, struct log *l, const struct wal_entry 
                " were acknowledged under write.caching and are lost",
                l->dir->path, l->folder, r->next, e->base_offset - 1);
     r->writing = true;
+    error = replay_note(l, LOG_GAPS_NAME, r->next, "");
     r->next = e->base_offset;
-    return segments_remove_from(l, r->segment + 1);
+    l->gaps = true;
+    return error != 0 ? error : segments_remove_from(l, r->segment + 1);
 }
 
 int replay_batch(struct replays *rs, struct log *l, const struct wal_entry *e, const uint8_t *batch)

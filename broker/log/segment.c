@@ -224,6 +224,13 @@ void segments_free(struct log *l)
 
 /* ---- open files ------------------------------------------------------------------------------ */
 
+bool segment_is_short(const struct log *l, const struct segment *s, int64_t end)
+{
+    uint32_t behind = segment_find(l, s->base) + 1;
+    return behind < l->segments_count && s->written == s->size && /* else the rest is in memory */
+           l->segments[behind]->base > end && log_is_gapless(l);
+}
+
 int segment_read_first_time(struct log *l, struct segment *s)
 {
     uint8_t first[BATCH_HEADER_SIZE];

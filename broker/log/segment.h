@@ -46,4 +46,7 @@ NODISCARD int segment_read_first_time(struct log *l, struct segment *s);
 void segment_close(struct log_core *c, struct segment *s);
 extern const char *const segment_suffixes[SEGMENT_FILES];
 
+/* Are records missing between the segment, whose batches end at this offset, and the next one? */
+bool segment_is_short(const struct log *l, const struct segment *s, int64_t end);
+
 #endif

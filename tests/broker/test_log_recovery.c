@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/log/index.h"
+
 static void reopen(struct log_rig *r, struct log **logs, uint32_t count,
                    const struct topic_config *config)
 {
@@ -405,6 +407,92 @@ static struct log *stopped_with_ten(struct log_rig *r)
     return l[0];
 }
 
+static enum kafka_error read_at(struct log_rig *r, struct log *l, int64_t offset)
+{
+    struct log_read *read = calloc(1, sizeof(*read));
+    read->offset = offset;
+    read->max_bytes = 1;
+    read->whole_first_batch = true;
+    log_rig_read(r, l, read);
+    enum kafka_error error = read->error;
+    log_read_release(r->core, read);
+    free(read);
+    return error;
+}
+
+/* Offset and leader epoch of a batch are not in its checksum. */
+Test(log_recovery, serves_no_batch_at_a_wrong_offset_or_epoch)
+{
+    static const off_t places[] = {7, 6, 15};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct log_rig r;
+        struct log *l[1];
+        (void)stopped_with_ten(&r);
+        const char *name = "t1-0/00000000000000000000.log";
+        off_t batch = size_of(&r, name) / 10;
+        damage(&r, name, 4 * batch + places[i]);
+        r.config.clean_start = true;
+        reopen(&r, l, 1, NULL);
+        enum kafka_error error = read_at(&r, l[0], 8);
+        cr_assert(error == KE_CORRUPT_MESSAGE || error == KE_KAFKA_STORAGE_ERROR, "byte %u", i);
+        log_rig_kill(&r);
+        log_rig_end(&r);
+    }
+}
+
+/* The time index does not match then, and is not what lies. */
+Test(log_recovery, passes_over_no_segment_for_a_damaged_time)
+{
+    struct log_rig r;
+    struct log *l[1];
+    struct log_position p;
+    struct topic_config config = log_rig_config();
+    config.segment_bytes = 3000;
+    log_rig_start(&r);
+    reopen(&r, l, 1, &config);
+    int64_t now = io_wall_ms(r.io.io);
+    for (int64_t i = 0; i < 3; i++)
+        cr_assert_eq(log_rig_put(&r, l[0], BATCH_SPEC(.value_size = 2000, .timestamp = now + i)),
+                     KE_NONE);
+    log_rig_stop(&r);
+    int fd = open_file(&r, "t1-0/00000000000000000000.log");
+    cr_assert_eq(pwrite(fd, "\0", 1, 37), 1); /* the first of the largest timestamp that is not 0 */
+    close(fd);
+    r.config.clean_start = true;
+    reopen(&r, l, 1, &config);
+    cr_assert_eq(log_find_time(l[0], now, LOG_READ_END, &p), KE_CORRUPT_MESSAGE);
+    cr_assert_eq(log_find_time(l[0], now + 2, LOG_READ_END, &p), KE_CORRUPT_MESSAGE);
+    cr_assert_eq(read_at(&r, l[0], 1), KE_NONE);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+Test(log_recovery, finds_a_time_below_all_index_entries_though_they_lie)
+{
+    struct log_rig r;
+    struct log *l[1];
+    struct log_position p;
+    log_rig_start(&r);
+    reopen(&r, l, 1, NULL);
+    int64_t now = io_wall_ms(r.io.io);
+    for (int64_t i = 0; i < 5; i++)
+        cr_assert_eq(log_rig_put(&r, l[0], BATCH_SPEC(.value_size = 5000, .timestamp = now + i)),
+                     KE_NONE);
+    log_rig_stop(&r);
+    uint32_t second = (uint32_t)size_of(&r, "t1-0/00000000000000000000.log") / 5;
+    int fd = open_file(&r, "t1-0/00000000000000000000.index");
+    uint8_t entry[8];
+    index_put(entry, 0, (struct index_entry){0, second});
+    cr_assert_eq(pwrite(fd, entry, sizeof(entry), 0), (ssize_t)sizeof(entry));
+    close(fd);
+    r.config.clean_start = true;
+    reopen(&r, l, 1, NULL);
+    cr_assert_eq(log_find_time(l[0], now, LOG_READ_END, &p), KE_NONE);
+    cr_assert_eq(p.offset, 0);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 Test(log_recovery, does_not_move_a_folder_aside_whose_id_is_damaged)
 {
     struct log_rig r;
@@ -569,6 +657,34 @@ Test(log_recovery, keeps_what_write_caching_put_into_segments_and_cuts_a_torn_ba
     cr_assert_eq(log_rig_put(&r, l[0], BATCH_SPEC(0)), KE_NONE);
     cr_assert_eq(log_rig_check(&r, l[0], 0), 20);
     log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+/* What write.caching lost before records that are durable is no damage, then or later. */
+Test(log_recovery, passes_over_what_write_caching_has_lost)
+{
+    struct log_rig r;
+    struct log *l[1];
+    struct topic_config cached = log_rig_config(), durable = cached;
+    cached.write_caching = true;
+    const char *name = "t1-0/00000000000000000000.log";
+    log_rig_start(&r);
+    reopen(&r, l, 1, &cached);
+    for (uint32_t i = 0; i < 20; i++)
+        cr_assert_eq(log_rig_put(&r, l[0], BATCH_SPEC(.value_size = 1000)), KE_NONE);
+    log_reconfigure(l[0], &durable);
+    cr_assert_eq(log_rig_put(&r, l[0], BATCH_SPEC(.value_size = 1000)), KE_NONE);
+    log_rig_kill(&r);
+    cut_file(&r, name, size_of(&r, name) / 20 * 10);
+    for (uint32_t life = 0; life < 2; life++) {
+        reopen(&r, l, 1, &durable);
+        cr_assert(log_rig_traced(&r, "acknowledged under write.caching and are lost"));
+        cr_assert_eq(log_status(l[0]), KE_NONE);
+        cr_assert_eq(log_end_offset(l[0]), 21);
+        cr_assert_eq(read_at(&r, l[0], 12), KE_NONE);
+        log_rig_stop(&r);
+        r.config.clean_start = true;
+    }
     log_rig_end(&r);
 }
 
