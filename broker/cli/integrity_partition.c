@@ -292,6 +292,11 @@ static void check_marks(struct integrity_log *l, const char *name)
                              "%s is said to reach offset %" PRId64
                              ", and its records end at %" PRId64,
                              name, offset, l->next);
+        else if (i == MARK_RECOVERY_POINT && g->clean && offset >= 0 && offset < l->next)
+            integrity_damage(g, path, -1, ADVICE_RECORDS,
+                             "%s ended at offset %" PRId64
+                             " when it was closed, and its records end at %" PRId64,
+                             name, offset, l->next);
     }
 }
 
