@@ -13,8 +13,9 @@
  *  3. A delta is given back to broker/quorum once per core.
  *
  * Failure modes: a core or the metadata log fails: the node ends with exit code 1 and one line that
- * says why. One of several log directories fails: the node goes on without it; the last one ends
- * it. A second TERM or INT ends at once (code 1), leaving what kill -9 would leave. */
+ * says why. One of several log directories fails, or cannot be read at start: the node goes on
+ * without it; the last one ends it. A second TERM or INT ends at once (code 1), leaving what kill
+ * -9 would leave. */
 #include "broker/control_core.h"
 
 #include <errno.h>
@@ -177,20 +178,44 @@ static int control_core_lock(struct control_core *c, uint32_t dir, char *why, si
     return c->locks[dir];
 }
 
+/* As Kafka: without a directory that cannot be read, if others can, and that of the metadata. (One
+ * that another broker holds is a mistake, and memory or descriptors will be there again.) */
+static bool control_core_starts_without(struct control_core *c, uint32_t dir, int error,
+                                        const char *why)
+{
+    const struct broker_config *b = &c->node->config->broker;
+    uint32_t failed = c->dirs_failed | 1u << dir;
+    bool passes = error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+    if (error == -EAGAIN || passes || failed == (1u << b->log_dirs_count) - 1 ||
+        strcmp(b->log_dirs[dir], b->metadata_log_dir) == 0)
+        return false;
+    SOMETIMES("a node starts without a directory that cannot be read");
+    trace_line(&c->trace, TRACE_MAIN, TRACE_ERROR,
+               "%s; what is in %s is offline until it can be read at a restart", why,
+               b->log_dirs[dir]);
+    c->dirs_failed = c->node->identity.dirs_failed = failed;
+    return true;
+}
+
 /* Invariant 2: read, and gone. */
-static int control_core_clean_start(struct control_core *c)
+static int control_core_clean_start(struct control_core *c, char *why, size_t why_size)
 {
     const struct broker_config *b = &c->node->config->broker;
     c->node->clean_start = true;
     for (uint32_t i = 0; i < b->log_dirs_count; i++) {
         char path[4096];
+        if ((c->dirs_failed & 1u << i) != 0)
+            continue;
         (void)snprintf(path, sizeof(path), "%s/.kafka_cleanshutdown", b->log_dirs[i]);
         int error = io_unlink(c->io, path);
         if (error == -ENOENT)
             c->node->clean_start = false;
         else if (error == 0)
             error = io_sync_directory(c->io, b->log_dirs[i]);
-        if (error != 0 && error != -ENOENT)
+        if (error == 0 || error == -ENOENT)
+            continue;
+        (void)snprintf(why, why_size, "cannot remove %.200s: %s", path, strerror(-error));
+        if (!control_core_starts_without(c, i, error, why))
             return error;
     }
     return 0;
@@ -205,7 +230,9 @@ static int control_core_load(struct control_core *c, char *why, size_t why_size)
     const struct broker_config *b = &c->node->config->broker;
     for (uint32_t i = 0; i < b->log_dirs_count; i++) {
         int error = control_core_lock(c, i, why, why_size);
-        if (error != 0)
+        if (error == 0)
+            error = format_look(c->io, &c->mem, b->log_dirs[i], why, why_size);
+        if (error != 0 && !control_core_starts_without(c, i, error, why))
             return error;
     }
     struct node_identity *identity = &c->node->identity;
@@ -215,12 +242,9 @@ static int control_core_load(struct control_core *c, char *why, size_t why_size)
     if (identity->formatted_now)
         trace_line(&c->trace, TRACE_MAIN, TRACE_INFO,
                    "formatted new log directories, cluster id %s", identity->cluster_id);
-    error = control_core_clean_start(c);
-    if (error != 0) {
-        (void)snprintf(why, why_size, "cannot remove the clean-shutdown file: %s",
-                       strerror(-error));
+    error = control_core_clean_start(c, why, why_size);
+    if (error != 0)
         return error;
-    }
     struct control_config config = {
         .io = c->io,
         .mem = &c->mem,
@@ -230,6 +254,7 @@ static int control_core_load(struct control_core *c, char *why, size_t why_size)
         .cluster_id = identity->cluster_id,
         .dir_ids = identity->dir_ids,
         .dirs_count = b->log_dirs_count,
+        .dirs_failed = c->dirs_failed,
         .cores_count = c->node->cores_count,
         .served = features_served,
         .served_count = features_served_count,
@@ -239,11 +264,7 @@ static int control_core_load(struct control_core *c, char *why, size_t why_size)
         .context = c,
     };
     memcpy(config.ports, c->node->ports, sizeof(config.ports));
-    error = control_start(&c->control, &config, why, why_size);
-    for (uint32_t i = 0; i < b->log_dirs_count && error == 0; i++)
-        if ((c->dirs_failed & 1u << i) != 0)
-            control_dir_failed(c->control, i);
-    return error;
+    return control_start(&c->control, &config, why, why_size);
 }
 
 static void control_core_core_started(struct control_core *c)

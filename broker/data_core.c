@@ -222,13 +222,19 @@ void data_core_trouble_home(struct data_core *c, struct msg *msg)
 
 /* ---- metadata -------------------------------------------------------------------------------- */
 
+/* What is in a directory that nobody knows may be in one that cannot be read: it is not begun anew
+ * in another. */
 static uint32_t data_core_dir_of(const struct data_core *c, struct uuid id)
 {
+    const struct node_identity *own = &c->node->identity;
+    uint32_t unknown = 0;
     for (uint32_t i = 0; i < c->config->log_dirs_count; i++) {
-        if (uuid_equal(c->node->identity.dir_ids[i], id))
+        if (uuid_equal(own->dir_ids[i], id))
             return i;
+        if ((own->dirs_failed & 1u << i) != 0)
+            unknown = i;
     }
-    return 0;
+    return unknown;
 }
 
 static void data_core_open_log(struct data_core *c, const struct topic_image *t, uint32_t i)
@@ -297,6 +303,7 @@ static int data_core_start_logs(struct data_core *c)
         .dirs = b->log_dirs,
         .dir_ids = c->node->identity.dir_ids,
         .dirs_count = b->log_dirs_count,
+        .dirs_failed = c->node->identity.dirs_failed,
         .wal_file_bytes = (uint64_t)b->torc_wal_file_bytes,
         .wal_files_count = (uint32_t)b->torc_wal_files,
         .cache_bytes = data_core_cache_bytes(c),

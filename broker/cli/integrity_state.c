@@ -113,8 +113,9 @@ static void check_meta(struct integrity *g)
         integrity_damage(g, path, -1, ADVICE_IDENTITY,
                          "its node.id is %d, and the metadata knows no such broker", meta.node_id);
     else if (self != NULL && self->log_dirs_count > 0 && !listed)
-        integrity_damage(g, path, -1, ADVICE_IDENTITY,
-                         "its directory.id is none of those that the metadata has of this node");
+        integrity_note(g, path, -1,
+                       "its directory.id is none of those that the metadata has of this node: it "
+                       "could not be read at the last start, or is another's");
     if (g->meta->version != 0 &&
         (g->meta->node_id != meta.node_id || strcmp(g->meta->cluster_id, meta.cluster_id) != 0))
         integrity_damage(g, path, -1, ADVICE_IDENTITY,

@@ -106,6 +106,8 @@ int dir_init(struct log_dir *d, struct log_core *c, uint32_t index)
     assert(strlen(c->config.dirs[index]) <= DIR_PATH_MAX);
     *d = (struct log_dir){.core = c, .index = index, .path = c->config.dirs[index]};
     map_init(&d->folders, c->mem, 0);
+    if ((c->config.dirs_failed & 1u << index) != 0)
+        return -EIO;
     int error = io_probe(c->io, d->path, &d->probe);
     if (error != 0)
         return error;

@@ -53,6 +53,7 @@ struct log_core_config {
     const char *const *dirs;    /* log directories, absolute, existing and locked by start-up */
     const struct uuid *dir_ids; /* directory.id of each */
     uint32_t dirs_count;
+    uint32_t dirs_failed;           /* bits: not to be looked at, their logs are FAILED */
     uint64_t wal_file_bytes;        /* torc.wal.file.bytes, multiple of 4096 */
     uint32_t wal_files_count;       /* torc.wal.files, >= 2 */
     uint64_t cache_bytes;           /* torc.cache.bytes: tail memory of this core */

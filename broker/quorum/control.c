@@ -565,6 +565,7 @@ int control_start(struct control **control, const struct control_config *config,
     if (c == NULL)
         return -ENOMEM;
     c->config = *config;
+    c->dirs_failed = config->dirs_failed;
     c->phase = CONTROL_PHASE_LOADING;
     c->applied_offset = c->durable_offset = -1;
     c->snapshot_ms = io_wall_ms(config->io);

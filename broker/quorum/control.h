@@ -37,6 +37,7 @@ struct control_config {
     const char *cluster_id;     /* as format_open found or made it; outlives the control */
     const struct uuid *dir_ids; /* directory.id of each of node->broker.log_dirs; outlives it */
     uint32_t dirs_count;
+    uint32_t dirs_failed;          /* bits: could not be read at start, and may have no id */
     uint32_t cores_count;          /* cores that return each delta: 0 .. cores_count - 1 */
     uint16_t ports[LISTENERS_MAX]; /* bound port of each listener, told where none is configured */
     const struct control_feature *served;

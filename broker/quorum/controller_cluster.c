@@ -120,7 +120,8 @@ static void broker_record(struct step *s, const struct broker_registration *r)
     m.rack = wire_string_of(r->rack);
     m.end_points = arena_array(s->scratch, r->endpoints_count, sizeof(*m.end_points));
     m.features = arena_array(s->scratch, room, sizeof(*m.features));
-    struct uuid *dirs = arena_copy(s->scratch, s->c->dir_ids, s->c->dirs_count * sizeof(*dirs));
+    struct uuid *dirs = arena_array(s->scratch, s->c->dirs_count, sizeof(*dirs));
+    uint32_t dirs_count = 0;
     if (m.end_points == NULL || m.features == NULL || dirs == NULL)
         return; /* the step fails as a whole */
     for (uint32_t i = 0; i < r->endpoints_count; i++) {
@@ -138,11 +139,14 @@ static void broker_record(struct step *s, const struct broker_registration *r)
         m.features[m.features_count].min_supported_version = f->min;
         m.features[m.features_count++].max_supported_version = f->max;
     }
-    qsort(dirs, s->c->dirs_count, sizeof(*dirs), uuid_order);
+    for (uint32_t i = 0; i < s->c->dirs_count; i++)
+        if ((s->c->dirs_failed & 1u << i) == 0) /* as Kafka: those that are online */
+            dirs[dirs_count++] = s->c->dir_ids[i];
+    qsort(dirs, dirs_count, sizeof(*dirs), uuid_order);
     m.cordoned_log_dirs_count = version >= 4 ? 0 : -1;
     if (version >= 3) {
         m.log_dirs = dirs;
-        m.log_dirs_count = (int32_t)s->c->dirs_count;
+        m.log_dirs_count = (int32_t)dirs_count;
     }
     record_list_add(&s->records, REGISTER_BROKER_RECORD_API_KEY, version, &m);
 }

@@ -16,7 +16,7 @@
  *  1. No directory that holds anything is ever formatted: a forgotten mount must not become a new,
  *     empty cluster beside the old one.
  *  2. All directories of a node carry the same cluster.id and node.id, and different directory ids.
- *  3. Metadata is never begun anew beside directories that have data.
+ *  3. Metadata is never begun anew beside directories that have data, or may have some.
  *
  * Failure modes: each refusal is a sentence that names the directory and the remedy. */
 #include "broker/quorum/format.h"
@@ -324,7 +324,7 @@ static int dir_format(struct io *io, struct mem *mem, const struct config *node,
     return result == 0 ? meta_write(io, dir, meta) : result;
 }
 
-enum dir_kind { DIR_FORMATTED, DIR_EMPTY, DIR_FOREIGN };
+enum dir_kind { DIR_FORMATTED, DIR_EMPTY, DIR_FOREIGN, DIR_UNREADABLE };
 
 static bool foreign_visit(void *context, const char *name, bool is_directory)
 {
@@ -386,6 +386,13 @@ static int dir_look(struct io *io, struct mem *mem, const char *dir, enum dir_ki
     return result;
 }
 
+int format_look(struct io *io, struct mem *mem, const char *dir, char *why, size_t why_size)
+{
+    enum dir_kind kind;
+    struct meta_properties meta;
+    return dir_look(io, mem, dir, &kind, &meta, why, why_size);
+}
+
 /* ---- all directories of a node -----------------------------------------------------------------
  */
 
@@ -396,13 +403,16 @@ struct dirs_found {
     bool foreign;
 };
 
-static int dirs_look(struct io *io, struct mem *mem, const struct config *node,
+static int dirs_look(struct io *io, struct mem *mem, const struct config *node, uint32_t failed,
                      struct dirs_found *f, char *why, size_t why_size)
 {
     const struct broker_config *b = &node->broker;
     assert(b->log_dirs_count > 0 && b->log_dirs_count <= LOG_DIRS_MAX);
     *f = (struct dirs_found){0};
     for (uint32_t i = 0; i < b->log_dirs_count; i++) {
+        f->kinds[i] = DIR_UNREADABLE;
+        if ((failed & 1u << i) != 0)
+            continue;
         int result = dir_look(io, mem, b->log_dirs[i], &f->kinds[i], &f->metas[i], why, why_size);
         if (result != 0)
             return result;
@@ -471,7 +481,7 @@ static int dirs_complete(struct io *io, struct mem *mem, const struct config *no
     assert(identity->cluster_id[0] != '\0');
     for (uint32_t i = 0; i < b->log_dirs_count; i++) {
         bool has_id = !uuid_is_zero(identity->dir_ids[i]);
-        if (f->kinds[i] == DIR_FORMATTED && has_id)
+        if (f->kinds[i] == DIR_UNREADABLE || (f->kinds[i] == DIR_FORMATTED && has_id))
             continue;
         identity->dir_ids[i] = format_random_id(io);
         struct meta_properties meta = {
@@ -512,7 +522,7 @@ int format_node(struct io *io, struct mem *mem, const struct config *node,
     struct dirs_found f;
     *identity = (struct node_identity){.node_id = node->broker.node_id};
     assert(options->features_count <= FORMAT_FEATURES_MAX);
-    int result = dirs_look(io, mem, node, &f, why, why_size);
+    int result = dirs_look(io, mem, node, 0, &f, why, why_size);
     if (result != 0)
         return result;
     if (f.formatted_count > 0 && !options->ignore_formatted) {
@@ -542,8 +552,15 @@ int format_open(struct io *io, struct mem *mem, const struct config *node,
 {
     struct dirs_found f;
     struct format_options options = {0};
-    *identity = (struct node_identity){.node_id = node->broker.node_id};
-    int result = dirs_look(io, mem, node, &f, why, why_size);
+    uint32_t failed = identity->dirs_failed;
+    *identity = (struct node_identity){.node_id = node->broker.node_id, .dirs_failed = failed};
+    int result = dirs_look(io, mem, node, failed, &f, why, why_size);
+    if (result == 0 && failed != 0 && f.formatted_count == 0) {
+        snprintf(why, why_size,
+                 "some log directories cannot be read, and the others are empty: a new cluster is "
+                 "begun only when all are");
+        result = -EINVAL; /* invariant 3 */
+    }
     if (result == 0)
         result = dirs_agree(node, &f, identity, why, why_size);
     for (uint32_t i = 0; i < node->broker.log_dirs_count && result == 0; i++) {

@@ -31,6 +31,7 @@ struct node_identity {
     char cluster_id[CLUSTER_ID_SIZE];
     int32_t node_id;
     struct uuid dir_ids[LOG_DIRS_MAX]; /* in the order of config.broker.log_dirs */
+    uint32_t dirs_failed;              /* bits: cannot be read; such a one may have no id */
     bool formatted_now;                /* the directories were empty */
 };
 
@@ -48,15 +49,18 @@ struct format_options {
     bool ignore_formatted; /* directories that belong to this node already are left as they are */
 };
 
+/* Can this directory be read, as far as who it belongs to? 0; or -errno with a sentence in why. */
+NODISCARD int format_look(struct io *io, struct mem *mem, const char *dir, char *why,
+                          size_t why_size);
 /* Formats all of the node's directories. -EEXIST when one is formatted already. Voters: those of
  * controller.quorum.voters (then static), else this node alone, in the log. */
 NODISCARD int format_node(struct io *io, struct mem *mem, const struct config *node,
                           const struct format_options *options, struct node_identity *identity,
                           char *why, size_t why_size);
 /* At start: checks that all directories belong to this node and to one cluster. Empty or absent
- * ones are formatted: all together as a new cluster, or a new one beside others into theirs.
- * -errno with a sentence in why: wrong node, wrong cluster, foreign files without meta.properties.
- */
+ * ones are formatted: all together as a new cluster, or a new one beside others into theirs. Those
+ * that identity->dirs_failed names are left alone. -errno with a sentence in why: wrong node, wrong
+ * cluster, foreign files without meta.properties. */
 NODISCARD int format_open(struct io *io, struct mem *mem, const struct config *node,
                           struct node_identity *identity, char *why, size_t why_size);
 

@@ -104,6 +104,7 @@ bool quorum_start(struct quorum_rig *q)
         .cluster_id = q->identity.cluster_id,
         .dir_ids = q->identity.dir_ids,
         .dirs_count = q->config.broker.log_dirs_count,
+        .dirs_failed = q->identity.dirs_failed,
         .cores_count = QUORUM_CORES,
         .ports = {19092, 9093},
         .served = served,

@@ -197,6 +197,28 @@ Test(quorum_control, new_partitions_are_not_placed_in_a_directory_that_has_faile
     quorum_end(&q);
 }
 
+/* It has no id, which as the id of a directory would mean that none is assigned. */
+Test(quorum_control, a_directory_that_cannot_be_read_at_start_is_not_registered)
+{
+    struct quorum_rig q;
+    quorum_begin(&q, "a,b,c", "");
+    cr_assert(quorum_start(&q), "%s", q.why);
+    quorum_stop(&q);
+    q.identity.dirs_failed = 1u << 1;
+    cr_assert(quorum_start(&q), "%s", q.why);
+    const struct broker_image *self = image_broker(&q.images[0], 1);
+    cr_assert_eq(self->log_dirs_count, 2);
+    for (uint32_t i = 0; i < 2; i++)
+        cr_assert(uuid_equal(self->log_dirs[i], q.identity.dir_ids[0]) ||
+                  uuid_equal(self->log_dirs[i], q.identity.dir_ids[2]));
+    cr_assert_eq(quorum_create_topic(&q, "t", 4), KE_NONE);
+    const struct topic_image *t = image_topic_by_name(&q.images[0], "t", 1);
+    for (uint32_t i = 0; i < t->partitions_count; i++)
+        cr_assert(!uuid_is_zero(t->partitions[i].directories[0]));
+    quorum_stop(&q);
+    quorum_end(&q);
+}
+
 /* Space for what follows is taken ahead, so that a full disk does not end the node; Kafka, which
  * reads a log to the end of its file, does not see it. */
 Test(quorum_control, the_log_has_a_reserve_of_space_that_is_no_part_of_its_content)

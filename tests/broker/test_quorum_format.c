@@ -117,6 +117,35 @@ Test(quorum_format, metadata_is_not_begun_anew_beside_data)
     quorum_end(&q);
 }
 
+Test(quorum_format, a_directory_that_cannot_be_read_is_left_alone)
+{
+    struct quorum_rig q;
+    quorum_begin(&q, "a,b", "");
+    cr_assert_eq(open_dirs(&q), 0, "%s", q.why);
+    struct node_identity before = q.identity;
+    write_file(&q, "b/meta.properties", "version=1\n");
+    cr_assert_eq(format_look(q.io.io, &q.mem, q.config.broker.log_dirs[0], q.why, sizeof(q.why)),
+                 0);
+    cr_assert_eq(format_look(q.io.io, &q.mem, q.config.broker.log_dirs[1], q.why, sizeof(q.why)),
+                 -EBADMSG);
+    q.identity.dirs_failed = 1u << 1;
+    cr_assert_eq(open_dirs(&q), 0, "%s", q.why);
+    cr_assert(uuid_equal(q.identity.dir_ids[0], before.dir_ids[0]));
+    cr_assert(uuid_is_zero(q.identity.dir_ids[1]));
+    cr_assert_eq(size_of(&q, "b/meta.properties"), strlen("version=1\n"));
+    quorum_end(&q);
+}
+
+Test(quorum_format, no_cluster_is_begun_beside_a_directory_that_cannot_be_read)
+{
+    struct quorum_rig q;
+    quorum_begin(&q, "a,b", "");
+    q.identity.dirs_failed = 1u << 1;
+    cr_assert_eq(open_dirs(&q), -EINVAL);
+    cr_assert_eq(size_of(&q, "a/meta.properties"), UINT64_MAX);
+    quorum_end(&q);
+}
+
 Test(quorum_format, a_directory_with_files_but_no_owner_is_refused)
 {
     struct quorum_rig q;

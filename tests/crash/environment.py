@@ -352,6 +352,55 @@ def one_of_two(s):
         return f"{u.check()} records kept, {len(dead)} of 8 partitions offline until the restart"
 
 
+def unreadable_at_start(s):
+    """One of two log directories cannot be read at start: as Kafka, the node serves the other, and what was
+    in this one is offline, not begun anew. When it is there again, so are its records."""
+    b = s.broker()
+    good, bad, kept = b.folder / "good", b.folder / "bad", b.folder / "kept"
+    meta, b.data = bad / "meta.properties", f"{good},{bad}"
+    u = User(b.start())
+    assert u.create("a", 8)[0] == NONE
+    assert [u.produce("a", p) for p in range(8)] == [NONE] * 8
+    held = {p for p in range(8) if (bad / f"a-{p}").exists()}
+    assert len(held) == 4
+
+    def no_folder(spoil):
+        (bad.rename(kept), bad.write_text("")) if spoil else (bad.unlink(), kept.rename(bad))
+
+    def no_file(spoil):
+        (meta.rename(kept), meta.mkdir()) if spoil else (meta.rmdir(), kept.rename(meta))
+
+    def damaged(spoil):
+        (shutil.copy(meta, kept), meta.write_text("version=1\n")) if spoil else kept.rename(meta)
+
+    for how in (no_folder, no_file, damaged):
+        if how == no_file:
+            b.kill()
+        else:
+            assert b.stop() == 0
+        how(True)
+        b.start()
+        u.again()
+        says(b, f"what is in {bad} is offline")
+        for p in range(8):
+            want = STORAGE_ERROR if p in held else NONE
+            got = u.fetch("a", p, 0)[0], u.produce("a", p)
+            assert got == (want, want), (how.__name__, p, got)
+            assert p not in held or not (good / f"a-{p}").exists()
+        assert u.create(how.__name__, 4)[0] == NONE
+        assert [u.produce(how.__name__, p) for p in range(4)] == [NONE] * 4
+        assert b.stop() == 1
+        how(False)
+        b.start()
+        u.again()
+        u.check()
+    b.kill()
+    good.rename(kept)
+    good.write_text("")  # the metadata is there
+    refuses(b, f"cannot lock {good}")
+    return f"{len(u.acked)} records kept, 4 of 8 partitions offline while their directory was not to be read"
+
+
 def slow_disk(s):
     """A disk that freezes for a second: answers are late, none is wrong."""
     with s.disks(want="shim") as (disk,):
@@ -461,8 +510,8 @@ def memory(s):
         resource.RLIMIT_AS, (60 << 20, 60 << 20)))
 
 
-CASES = (full_disk, nearly_full, deletes_when_full, start_when_full, read_only, one_of_two, slow_disk,
-         removed, wrong_owner, descriptors, memory)
+CASES = (full_disk, nearly_full, deletes_when_full, start_when_full, read_only, one_of_two,
+         unreadable_at_start, slow_disk, removed, wrong_owner, descriptors, memory)
 
 
 def main():
