@@ -61,7 +61,7 @@ double result_cpu_per_gb(const struct bench_result *r)
 
 void series_head(struct text *t, const char *what)
 {
-    text_add(t, "%-16s %9s %7s %8s %8s %8s %8s %8s\n", what, "records/s", "MB/s", "p50", "p99",
+    text_add(t, "%-16.16s %9s %7s %8s %8s %8s %8s %8s\n", what, "records/s", "MB/s", "p50", "p99",
              "p99.9", "max", "CPU-s/GB");
 }
 

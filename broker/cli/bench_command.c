@@ -39,7 +39,7 @@
 #define RECORDS     {"records", 'n', false, "N", "per batch (1)"}
 #define SIZE        {"size", 0, false, "N", "bytes of a record's value (1024)"}
 #define BATCHES     {"batches", 0, false, "N", "per request, each for another partition (1)"}
-#define KEYS        {"keys", 0, false, "N", "records have keys, N different ones"}
+#define KEYS        {"keys", 0, false, "N", "records have keys, N different ones (0: none)"}
 #define ACKS        {"acks", 0, false, "0|1|all", "who has to have it (all)"}
 #define CODEC       {"codec", 0, false, "NAME", "none, gzip, snappy, lz4 or zstd"}
 #define SOFT        {"text", 0, false, NULL, "values compress like text; else hardly"}
@@ -57,7 +57,7 @@
 #define PROTOCOL    {"protocol", 0, false, "NAME", "of groups: classic or consumer (classic)"}
 #define COUNT       {"count", 0, false, "N", "records with --max, instead of --seconds"}
 #define FLOOR       {"floor", 0, false, "DIR", "measures the machine and DIR's device first"}
-#define SWEEP       {"sweep", 0, false, "KEY=A,B..", "a load per value of rate, size, records ..."}
+#define SWEEP       {"sweep", 0, true, "KEY=A,B..", "a load per value of rate, size, acks ..."}
 #define SLO         {"slo", 0, false, "GOAL", "the highest rate with p99.9<2ms or the like"}
 #define VERSUS      {"versus", 0, false, "HOST:PORT", "another broker, in turn; ratios"}
 #define VERSUS_PID  {"versus-pid", 0, false, "PID", "of the other broker"}
@@ -212,7 +212,7 @@ static void read_numbers(struct asked *a)
     o->records = whole(a, "records", 1, BENCH_RECORDS_MAX, 1);
     o->size = whole(a, "size", 0, BENCH_SIZE_MAX, 1024);
     o->batches = whole(a, "batches", 1, BENCH_BATCHES_MAX, 1);
-    o->keys = whole(a, "keys", 1, UINT32_MAX, 0);
+    o->keys = whole(a, "keys", 0, UINT32_MAX, 0);
     o->create = whole(a, "create", 1, BENCH_PARTITIONS_MAX, 0);
     o->copies = (int16_t)whole(a, "replicas", 1, 100, 1);
     o->pid = (int32_t)whole(a, "pid", 1, INT32_MAX, 0);

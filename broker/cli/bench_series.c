@@ -2,7 +2,8 @@
  *
  *   alone             one load: its whole table
  *   --repeat N        the same N times: a row each
- *   --sweep KEY=A,B   a load per value: a row each; --html shows the knee
+ *   --sweep KEY=A,B   a load per value: a row each; --html shows the knee. Said twice: each value
+ * of one with each of the other
  *   --slo p99.9<2ms   doubles the rate until the goal is missed, then halves the gap: the highest
  *                     rate that keeps it
  *   --versus B        A B A B ...: ratios with their confidence interval
@@ -18,7 +19,9 @@
 
 #include "broker/cli/bench_suite.h"
 
-#define SWEEP_MAX     64u
+#define SWEEP_MAX     64u /* values of an axis */
+#define AXES_MAX      4u
+#define WORDS_LIMIT   (1ull << 20)
 #define DOUBLINGS_MAX 24u
 #define HALVINGS      5u
 #define REPEATS       3u
@@ -31,6 +34,7 @@ struct question {
     struct provenance provenance;
     struct floor *floor; /* NULL: not asked for */
     struct text out;
+    struct arena words; /* what a sweep says, as long as there are results of it */
 };
 
 /* stdout gets what is there, at once: a series takes its time. */
@@ -208,70 +212,129 @@ static int ask_again(struct question *q, uint32_t repeats)
     return code;
 }
 
-/* One value of a sweep. false: it is not one. */
-static bool sweep_set(struct bench_options *o, const char *key, const char *text, char *topic)
+/* An option of the command, or one of two other names: partitions (a topic of its own for each) and
+ * transactional (true: the load of `bench txn`, without readers). */
+struct axis {
+    char *key, *values[SWEEP_MAX];
+    uint32_t count, at;
+};
+
+static bool axis_known(const struct question *q, const struct axis *x)
 {
-    static const struct {
-        const char *name;
-        size_t offset;
-        double most;
-    } keys[] = {{"size", offsetof(struct bench_options, size), BENCH_SIZE_MAX},
-                {"records", offsetof(struct bench_options, records), BENCH_RECORDS_MAX},
-                {"batches", offsetof(struct bench_options, batches), BENCH_BATCHES_MAX},
-                {"connections", offsetof(struct bench_options, connections), BENCH_CONNECTIONS_MAX},
-                {"in-flight", offsetof(struct bench_options, in_flight), BENCH_IN_FLIGHT_MAX},
-                {"consumers", offsetof(struct bench_options, consumers), BENCH_CONNECTIONS_MAX},
-                {"partitions", offsetof(struct bench_options, create), BENCH_PARTITIONS_MAX}};
-    double value;
-    for (uint32_t i = 0; i < CODECS_COUNT && strcmp(key, "codec") == 0; i++)
-        if (strcmp(text, codec_name((enum codec)i)) == 0) {
-            o->codec = (enum codec)i;
-            return true;
-        }
-    if (!asked_number(text, &value) || value <= 0)
+    static const char *const names[] = {"rate",       "size",       "records",   "batches",
+                                        "in-flight",  "keys",       "acks",      "codec",
+                                        "idempotent", "text",       "consumers", "connections",
+                                        "aborts",     "generation", "protocol"};
+    if (strcmp(x->key, "partitions") == 0)
+        return option_find(q->cli->command, "create") != NULL;
+    if (strcmp(x->key, "transactional") == 0)
+        return q->asked->o.kind == BENCH_PRODUCE;
+    bool named = false;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        named |= strcmp(x->key, names[i]) == 0;
+    return named && option_find(q->cli->command, x->key) != NULL;
+}
+
+/* "KEY=A,B": false if it is not that. The words live as long as the question. */
+static bool axis_read(struct question *q, struct axis *x, const char *said)
+{
+    char *text = arena_copy(&q->words, said, strlen(said) + 1);
+    char *equals = text == NULL ? NULL : strchr(text, '=');
+    *x = (struct axis){.key = text};
+    if (equals == NULL)
         return false;
-    if (strcmp(key, "rate") == 0) {
-        o->rate = value;
-        return true;
+    *equals = '\0';
+    for (char *at = equals; at != NULL && x->count < SWEEP_MAX; at = strchr(at, ',')) {
+        *at++ = '\0';
+        x->values[x->count++] = at;
     }
-    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-        if (strcmp(key, keys[i].name) != 0 || value > keys[i].most || value != floor(value))
+    return axis_known(q, x);
+}
+
+/* As if it had been said on the command line. */
+static void axis_say(struct question *q, const struct axis *x)
+{
+    struct cli *c = q->cli;
+    const char *value = x->values[x->at];
+    bool partitions = strcmp(x->key, "partitions") == 0;
+    const struct option *o = option_find(c->command, partitions ? "create" : x->key);
+    if (o == NULL) /* transactional */
+        return;
+    size_t i = (size_t)(o - c->command->options);
+    c->parsed.values[i][0] = value;
+    c->parsed.counts[i] = o->value != NULL || strcmp(value, "true") == 0;
+}
+
+/* The load at the present values of all axes. false: complained about. */
+static bool axes_options(struct question *q, const struct axis *axes, uint32_t count,
+                         struct bench_options *o)
+{
+    enum bench_kind kind = BENCH_KINDS;
+    for (uint32_t i = 0; i < count; i++) {
+        axis_say(q, &axes[i]);
+        if (strcmp(axes[i].key, "transactional") == 0)
+            kind = strcmp(axes[i].values[axes[i].at], "true") == 0 ? BENCH_TXN : BENCH_PRODUCE;
+    }
+    if (!asked_read(q->asked, kind == BENCH_KINDS ? q->asked->o.kind : kind))
+        return false;
+    *o = q->asked->o;
+    if (kind == BENCH_TXN)
+        o->consumers = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(axes[i].key, "partitions") != 0)
             continue;
-        *(uint32_t *)(void *)((char *)o + keys[i].offset) = (uint32_t)value;
-        if (strcmp(key, "partitions") == 0) { /* a topic of its own for each */
-            (void)snprintf(topic, TOPIC_ROOM, "%.200s-%u", o->topic, o->create);
-            o->topic = topic;
-            o->delete_before = o->delete_after = true;
-        }
-        return true;
+        char topic[TOPIC_ROOM];
+        (void)snprintf(topic, sizeof(topic), "%.200s-%u", o->topic, o->create);
+        o->topic = arena_copy(&q->words, topic, strlen(topic) + 1);
+        o->delete_before = o->delete_after = true;
+    }
+    return o->topic != NULL;
+}
+
+/* The next point, the last axis first. false: all have been. */
+static bool axes_step(struct axis *axes, uint32_t count)
+{
+    for (uint32_t i = count; i-- > 0;) {
+        if (++axes[i].at < axes[i].count)
+            return true;
+        axes[i].at = 0;
     }
     return false;
 }
 
-static int ask_sweep(struct question *q, const char *sweep)
+static int ask_sweep(struct question *q)
 {
-    char key[32], value[64], topic[TOPIC_ROOM];
-    const char *equals = strchr(sweep, '='), *at = equals == NULL ? "" : equals + 1;
+    struct axis axes[AXES_MAX];
+    struct text label;
+    uint32_t count;
     int code = EXIT_OK;
-    (void)snprintf(key, sizeof(key), "%.*s", (int)(equals == NULL ? 0 : equals - sweep), sweep);
-    series_head(&q->out, key);
-    for (uint32_t i = 0; i < SWEEP_MAX && *at != '\0' && code == EXIT_OK; i++) {
-        struct bench_options o = q->asked->o;
-        size_t size = strcspn(at, ",");
-        (void)snprintf(value, sizeof(value), "%.*s", (int)size, at);
-        at += size + (at[size] == ',');
-        if (!sweep_set(&o, key, value, topic)) {
-            text_free(&q->out);
+    const char *const *said = cli_values(q->cli, "sweep", &count);
+    if (count > AXES_MAX)
+        return cli_misused(q->cli, "more than %u --sweep", AXES_MAX);
+    text_init(&label, &q->cli->mem);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!axis_read(q, &axes[i], said[i]))
             return cli_misused(q->cli,
-                               "--sweep %s: '%s' is no value of rate, size, records, batches, "
-                               "connections, in-flight, consumers, partitions or codec",
-                               key, value);
-        }
-        struct bench_point *p = load(q, &o, value, false, true);
-        code = p == NULL ? EXIT_FAILED : complain_wrong(q, &p->result);
+                               "--sweep %s: wants KEY=A,B..; KEY is partitions, or rate, size, "
+                               "records, keys, acks or another option of the load; of produce also "
+                               "transactional",
+                               said[i]);
+        text_add(&label, "%s%s", i > 0 ? " " : "", axes[i].key);
     }
-    if (q->series.count == 0 && code == EXIT_OK)
-        return cli_misused(q->cli, "--sweep wants KEY=VALUE,VALUE...");
+    series_head(&q->out, label.data);
+    do {
+        struct bench_options o;
+        if (!axes_options(q, axes, count, &o)) {
+            code = EXIT_USAGE;
+            break;
+        }
+        text_free(&label);
+        for (uint32_t i = 0; i < count; i++)
+            text_add(&label, "%s%s", i > 0 ? " " : "", axes[i].values[axes[i].at]);
+        struct bench_point *p = load(q, &o, label.data == NULL ? "" : label.data, false, true);
+        code = p == NULL ? EXIT_FAILED : complain_wrong(q, &p->result);
+    } while (code == EXIT_OK && axes_step(axes, count));
+    text_free(&label);
     return code;
 }
 
@@ -430,7 +493,7 @@ static int ask(struct question *q)
     struct cli *c = q->cli;
     struct asked *a = q->asked;
     if (asked_has(a, "sweep"))
-        return ask_sweep(q, cli_value(c, "sweep"));
+        return ask_sweep(q);
     if (asked_has(a, "slo"))
         return ask_goal(q, cli_value(c, "slo"));
     if (asked_has(a, "versus"))
@@ -520,6 +583,7 @@ int asked_run(struct asked *a, struct cli *c)
     q->cli = c;
     series_init(&q->series, &c->mem);
     text_init(&q->out, &c->mem);
+    arena_init(&q->words, &c->mem, WORDS_LIMIT);
     provenance_read(&q->provenance, c->io, &c->mem, a->o.pid, asked_version());
     int code = EXIT_FAILED;
     if (!asked_has(a, "floor") || ask_floor(q, cli_value(c, "floor")))
@@ -527,6 +591,7 @@ int asked_run(struct asked *a, struct cli *c)
     code = write_files(q, code);
     series_free(&q->series);
     text_free(&q->out);
+    arena_release(&q->words);
     mem_free(&c->mem, q->floor, sizeof(*q->floor));
     mem_free(&c->mem, q, sizeof(*q));
     return code;

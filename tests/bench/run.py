@@ -227,6 +227,26 @@ def series(b):
     for tag in ("svg", "table", "h2"):
         assert html.count(f"<{tag}") == html.count(f"</{tag}>") > 0, tag
 
+    for axis, option, values in (("keys", "keys", [0, 7]), ("acks", "acks", [0, 1]), ("size", "size", [1, 500]),
+                                 ("rate", "rate", [90, 300]), ("batches", "batches", [1, 2]),
+                                 ("connections", "connections", [1, 3]), ("in-flight", "in_flight", [1, 2]),
+                                 ("codec", "codec", ["none", "lz4"]), ("partitions", "partitions", [1, 3]),
+                                 ("idempotent", "idempotent", [False, True])):
+        said = ",".join(str(v).lower() for v in values)
+        code, out, err, found = b.run("produce", *words, "--connections", 1, "--rate", 60,
+                                      "--sweep", f"{axis}={said}")
+        assert code == OK, (axis, code, err)
+        options = [p["options"] for p in (found["result"], found["series"][0]["result"])]
+        assert [o[option] for o in options] == values, (axis, options)
+        topics = [f"p-{n}" for n in values] if axis == "partitions" else ["p", "p"]
+        assert [o["topic"] for o in options] == topics, options
+    code, out, err, found = b.run("produce", *words, "--rate", 60, "--sweep", "transactional=false,true")
+    assert code == OK and [found["result"]["kind"], found["series"][0]["result"]["kind"]] == ["produce", "txn"], err
+    code, out, err, found = b.run("e2e", *words, "--rate", 60, "--sweep", "connections=1,2", "--sweep", "consumers=1,3")
+    pairs = [(r["options"]["connections"], r["options"]["consumers"])
+             for r in (found["result"], *(p["result"] for p in found["series"]))]
+    assert code == OK and pairs == [(1, 1), (1, 3), (2, 1), (2, 3)] and "\n2 3 " in out, (pairs, out, err)
+
     code, out, err, found = b.run("produce", *words, "--rate", 12800, "--slo", "p50<40ms")
     points = [found["result"], *(p["result"] for p in found["series"])]
     kept = [p["options"]["rate"] for p in points if p["latency"]["response"]["p50_us"] <= 40000]
@@ -377,7 +397,8 @@ def misuse(b):
                         (["produce", "--rate", 5, "--count", 5], "goes with --max"),
                         (["produce", "--max", "--slo", "p9<1ms"], "needs --rate"),
                         (["produce", "--rate", 5, "--slo", "p9=1ms"], "is not like"),
-                        (["produce", "--rate", 5, "--sweep", "x=1"], "is no value of"),
+                        (["produce", "--rate", 5, "--sweep", "x=1"], "wants KEY=A,B.."),
+                        (["produce", "--rate", 5, "--sweep", "quiet=true"], "wants KEY=A,B.."),
                         (["produce", "--rate", 5, "--sweep", "rate=1", "--slo", "x"], "different"),
                         (["e2e", "--max", "--recrods", 5], "did you mean --records")):
         code, out, err, _ = b.run(*words)
