@@ -352,6 +352,15 @@ static void timer_cycle(void *context, uint64_t steps)
         timer_cancel(w, &timers[k]);
 }
 
+static void clock_cycle(void *context, uint64_t steps)
+{
+    (void)context;
+    for (uint64_t i = 0; i < steps; i++) {
+        uint64_t now = now_ns();
+        keep(&now);
+    }
+}
+
 static void histogram_cycle(void *context, uint64_t steps)
 {
     for (uint64_t i = 0; i < steps; i++)
@@ -386,6 +395,7 @@ static void measure_the_rest(void)
     wheel_init(&wheel, 0);
     line("timer_arm", best_ns(timer_cycle, &wheel, 3000000), "ns", "of an armed timer");
     histogram_init(&histogram);
+    line("clock_read", best_ns(clock_cycle, NULL, 1000000), "ns", "CLOCK_MONOTONIC");
     line("histogram_record", best_ns(histogram_cycle, &histogram, 5000000), "ns", "");
     counters_init(&counters, names, 4);
     line("counter_add", best_ns(counter_cycle, &counters, 10000000), "ns", "");
