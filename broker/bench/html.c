@@ -253,6 +253,21 @@ static void rows(struct text *t, const struct bench_series *s)
     text_add(t, "</table>\n");
 }
 
+/* What two brokers' turns say together, also where the first one loses. */
+static void ratios(struct text *t, const struct bench_series *s)
+{
+    text_add(t, "<h2>Ratios</h2><p>Above 1: ");
+    escaped(t, s->points[0]->label);
+    text_add(t, " is better.</p>\n<table><tr><th><th>ratio<th>95 %% confidence<th>\n");
+    for (uint32_t m = 0; m < METRICS; m++) {
+        struct series_ratio r;
+        if (series_compare(s, (enum series_metric)m, &r))
+            text_add(t, "<tr><td>%s<td>%.3fx<td>%.3f .. %.3f<td>%s\n", series_metric_names[m],
+                     r.mean, r.low, r.high, r.verdict);
+    }
+    text_add(t, "</table>\n");
+}
+
 void series_html(struct text *t, const struct bench_series *s, const struct provenance *p,
                  const char *title)
 {
@@ -269,6 +284,8 @@ void series_html(struct text *t, const struct bench_series *s, const struct prov
     text_free(&head);
     text_add(t, "</pre>\n");
     rows(t, s);
+    if (s->count > 1 && s->points[1]->other)
+        ratios(t, s);
     legend(t, s);
     percentiles(t, s);
     over_time(t, s);
@@ -276,7 +293,9 @@ void series_html(struct text *t, const struct bench_series *s, const struct prov
         knee(t, s);
     text_add(t, "<h2>Where and when</h2><pre>");
     escaped(t, p->time);
-    text_add(t, ", torc %s\n", p->version);
+    text_add(t, ", torc %s, commit %s\ntorc ", p->version, p->commit);
+    escaped(t, p->words);
+    text_add(t, "\n");
     escaped(t, p->cpu);
     text_add(t, ", %u CPUs, Linux ", p->cpus);
     escaped(t, p->kernel);

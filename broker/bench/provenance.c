@@ -62,12 +62,11 @@ static void device_of(struct provenance *p, struct io *io, struct mem *mem)
     mem_free(mem, text, size + 1);
 }
 
-void provenance_read(struct provenance *p, struct io *io, struct mem *mem, int32_t pid,
-                     const char *version)
+void provenance_read(struct provenance *p, struct io *io, struct mem *mem, int32_t pid)
 {
     char path[64];
-    *p = (struct provenance){
-        .version = version, .cpus = io_cpus_count(), .memory_bytes = io_memory_bytes()};
+    p->cpus = io_cpus_count();
+    p->memory_bytes = io_memory_bytes();
     line_of(io, mem, "/proc/cpuinfo", "model name", p->cpu, sizeof(p->cpu));
     line_of(io, mem, "/proc/sys/kernel/osrelease", NULL, p->kernel, sizeof(p->kernel));
     line_of(io, mem, "/proc/loadavg", NULL, p->load, sizeof(p->load));
@@ -85,6 +84,8 @@ void report_json_provenance(struct text *t, const char *key, const struct proven
 {
     text_json_open(t, key, '{');
     text_json_string(t, "version", p->version);
+    text_json_string(t, "commit", p->commit);
+    text_json_string(t, "command_line", p->words);
     text_json_string(t, "time", p->time);
     text_json_string(t, "cpu", p->cpu);
     text_json_integer(t, "cpus", p->cpus);

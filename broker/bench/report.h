@@ -8,13 +8,13 @@
 /* Where and when it was measured. */
 struct provenance {
     char cpu[96], kernel[96], filesystem[32], device[64], governor[32], time[96], broker[96];
-    const char *version; /* of this program */
+    const char *version, *commit; /* of this program */
+    char words[512];              /* of its command line */
     uint32_t cpus;
     uint64_t memory_bytes;
     char load[32]; /* of the machine, before the run */
 };
-void provenance_read(struct provenance *p, struct io *io, struct mem *mem, int32_t pid,
-                     const char *version);
+void provenance_read(struct provenance *p, struct io *io, struct mem *mem, int32_t pid);
 
 /* "produce  acks=all  16 x 1,024 B ...": what was asked for. */
 void report_head(struct text *t, const struct bench_result *r);

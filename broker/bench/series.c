@@ -118,7 +118,7 @@ bool series_compare(const struct bench_series *s, enum series_metric m, struct s
     double logs[SERIES_MAX / 2], sum = 0, squares = 0;
     uint32_t pairs = s->count / 2;
     *r = (struct series_ratio){.pairs = pairs};
-    if (pairs < 2)
+    if (pairs < 2 || (m == METRIC_RATE && s->points[0]->result.options.rate > 0))
         return false;
     for (uint32_t i = 0; i < pairs; i++) {
         assert(!s->points[2 * i]->other && s->points[2 * i + 1]->other);
@@ -136,5 +136,7 @@ bool series_compare(const struct bench_series *s, enum series_metric m, struct s
     r->mean = exp(mean);
     r->low = exp(mean - half);
     r->high = exp(mean + half);
+    r->regression = r->high < 1 / (1 + s->threshold);
+    r->verdict = r->regression ? "REGRESSION" : r->low > 1 ? "better" : r->high < 1 ? "worse" : "";
     return true;
 }

@@ -18,6 +18,7 @@ struct bench_series {
     struct mem *mem;
     struct bench_point *points[SERIES_MAX];
     uint32_t count;
+    double threshold; /* worse by more than this share is a regression */
 };
 
 void series_init(struct bench_series *s, struct mem *mem);
@@ -40,8 +41,11 @@ extern const char *const series_metric_names[METRICS];
 struct series_ratio {
     double mean, low, high; /* geometric mean of the pairs' ratios, 95 % confidence interval */
     uint32_t pairs;
+    bool regression;
+    const char *verdict; /* in a word; an interval that holds 1 has none */
 };
-/* Points 2n and 2n + 1 are a pair. false: the metric is not there, or fewer than two pairs. */
+/* Points 2n and 2n + 1 are a pair. false: the metric is not there (throughput of a timetable is
+ * that of the timetable), or fewer than two pairs. */
 NODISCARD bool series_compare(const struct bench_series *s, enum series_metric m,
                               struct series_ratio *r);
 

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/cli/commit.h"
 #include "broker/cli/version.h"
 
 #define TOPIC_DEFAULT "torc-bench"
@@ -277,9 +278,16 @@ static void interrupted(struct op *op)
     a->interrupted = true;
 }
 
-const char *asked_version(void)
+void asked_provenance(const struct asked *a, struct provenance *p)
 {
-    return TORC_VERSION;
+    struct cli *c = a->cli;
+    size_t size = 0;
+    p->version = TORC_VERSION;
+    p->commit = TORC_COMMIT;
+    for (int i = 1; i < c->argc && size < sizeof(p->words); i++)
+        size += (size_t)snprintf(p->words + size, sizeof(p->words) - size, "%s%s", i > 1 ? " " : "",
+                                 c->argv[i]);
+    provenance_read(p, c->io, &c->mem, a->o.pid);
 }
 
 void asked_signals(struct asked *a)

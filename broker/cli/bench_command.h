@@ -23,7 +23,8 @@ struct asked {
 bool asked_has(const struct asked *a, const char *option);
 /* A number with k, M or G behind it, as people write rates. */
 bool asked_number(const char *text, double *value);
-const char *asked_version(void);
+/* What is known of this program and its words; the rest is the machine's. */
+void asked_provenance(const struct asked *a, struct provenance *p);
 /* The words of the present command into a->o; false: complained about. */
 bool asked_read(struct asked *a, enum bench_kind kind);
 /* From now on ^C ends the load. a lives as long as the reactor. */

@@ -418,7 +418,7 @@ static int ask_goal(struct question *q, const char *text)
 
 /* ---- two brokers ----------------------------------------------------------------------------- */
 
-static int judge(struct question *q, double threshold)
+static int judge(struct question *q)
 {
     int code = EXIT_OK;
     text_add(&q->out, "\n%-10s %10s  %-21s (above 1: %s is better)\n", "", "ratio",
@@ -427,17 +427,9 @@ static int judge(struct question *q, double threshold)
         struct series_ratio r;
         if (!series_compare(&q->series, (enum series_metric)m, &r))
             continue;
-        bool worse = r.high < 1 / (1 + threshold);
-        const char *word = worse        ? "  REGRESSION"
-                           : r.low > 1  ? "  better"
-                           : r.high < 1 ? "  worse"
-                                        : "";
-        /* Throughput of a timetable is that of the timetable. */
-        if (m == METRIC_RATE && q->asked->o.rate > 0)
-            continue;
-        text_add(&q->out, "%-10s %9.3fx  %.3f .. %.3f%s\n", series_metric_names[m], r.mean, r.low,
-                 r.high, word);
-        if (worse)
+        text_add(&q->out, "%-10s %9.3fx  %.3f .. %.3f  %s\n", series_metric_names[m], r.mean, r.low,
+                 r.high, r.verdict);
+        if (r.regression)
             code = EXIT_MISSED;
     }
     show(q);
@@ -451,13 +443,14 @@ static int ask_versus(struct question *q, uint32_t repeats)
     b.address = q->asked->versus;
     b.brokers = cli_value(q->cli, "versus");
     b.pid = q->asked->versus_pid;
+    q->series.threshold = q->asked->threshold;
     series_head(&q->out, "broker");
     for (uint32_t i = 0; i < 2 * repeats && code == EXIT_OK; i++) {
         const struct bench_options *o = i % 2 == 0 ? &a : &b;
         struct bench_point *p = load(q, o, o->brokers, i % 2 == 1, true);
         code = p == NULL ? EXIT_FAILED : complain_wrong(q, &p->result);
     }
-    return code == EXIT_OK ? judge(q, q->asked->threshold) : code;
+    return code == EXIT_OK ? judge(q) : code;
 }
 
 /* What was measured goes into the files that were asked for, also if the question ended badly. */
@@ -512,7 +505,7 @@ int command_bench_floor(struct cli *c)
     q->cli = c;
     series_init(&q->series, &c->mem);
     text_init(&q->out, &c->mem);
-    provenance_read(&q->provenance, c->io, &c->mem, 0, asked_version());
+    asked_provenance(a, &q->provenance);
     bool good = ask_floor(q, c->parsed.positionals_count > 0 ? c->parsed.positionals[0] : ".");
     if (good && asked_has(a, "json"))
         good = write_json(q);
@@ -558,7 +551,7 @@ int command_bench_suite(struct cli *c)
     series_init(&q->series, &c->mem);
     text_init(&q->out, &c->mem);
     asked_signals(a);
-    provenance_read(&q->provenance, c->io, &c->mem, 0, asked_version());
+    asked_provenance(a, &q->provenance);
     if (!suite_open(&s, c, c->parsed.positionals[0], why, sizeof(why))) {
         cli_complain(c, "%s", why);
         return EXIT_FAILED;
@@ -584,7 +577,7 @@ int asked_run(struct asked *a, struct cli *c)
     series_init(&q->series, &c->mem);
     text_init(&q->out, &c->mem);
     arena_init(&q->words, &c->mem, WORDS_LIMIT);
-    provenance_read(&q->provenance, c->io, &c->mem, a->o.pid, asked_version());
+    asked_provenance(a, &q->provenance);
     int code = EXIT_FAILED;
     if (!asked_has(a, "floor") || ask_floor(q, cli_value(c, "floor")))
         code = ask(q);

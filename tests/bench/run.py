@@ -258,7 +258,12 @@ def series(b):
     assert code == MISSED and "is not kept at 50.0 records/s" in err, (code, err)
 
     pair = ["--versus", b.broker.address, "--repeat", 2]
-    code, out, err, found = b.run("e2e", *words, "--rate", 100, *pair, "--threshold", 900)
+    code, out, err, found = b.run("e2e", *words, "--rate", 100, *pair, "--threshold", 900, "--html", page)
+    html = page.read_text()
+    assert "<h2>Ratios</h2>" in html and "<td>p99.9<td>" in html and html.count("<polyline") == 12, html[:500]
+    said = found["provenance"]
+    assert said["command_line"] in html and said["command_line"].startswith("bench e2e --brokers"), said
+    assert said["commit"] in html and all(said[k] for k in ("commit", "cpu", "kernel", "filesystem", "device")), said
     assert code == OK and len(found["series"]) == 3 and "p99.9" in found["ratios"], (code, out, err)
     mean, low, high = found["ratios"]["p50"]
     assert low <= mean <= high and "95 % confidence" in out, found["ratios"]
