@@ -194,6 +194,21 @@ struct io_sync {
     int fd;
 };
 void io_sync(struct io *io, struct io_sync *s);
+/* Gives the room of these bytes back; they read as zeros then. The end of the file stays where it
+ * is. result 0 or -errno; -EOPNOTSUPP where the file system cannot. */
+struct io_punch {
+    struct op op;
+    int fd; /* open for writing */
+    uint64_t offset, size;
+};
+void io_punch(struct io *io, struct io_punch *p);
+/* Removes a name, and with the last one of a file what room it has. result 0 or -errno. */
+struct io_remove {
+    struct op op;
+    const char *path; /* lives until done */
+    bool folder;      /* an empty one */
+};
+void io_remove(struct io *io, struct io_remove *r);
 
 /* ---- files: at once -------------------------------------------------------------------------- */
 

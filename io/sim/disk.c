@@ -499,6 +499,28 @@ void disk_resize(struct disk *d, struct inode *i, uint64_t size)
     i->size_now = size;
 }
 
+void disk_punch(struct disk *d, struct inode *i, uint64_t offset, uint64_t size)
+{
+    assert(!i->directory);
+    uint64_t end = MIN(offset + size, i->size_now);
+    d->bytes -= disk_pages(i) * DISK_PAGE;
+    for (uint64_t at = offset; at < end;) {
+        uint64_t index = at / DISK_PAGE, next = MIN((index + 1) * DISK_PAGE, end);
+        bool whole = at % DISK_PAGE == 0 && (next % DISK_PAGE == 0 || next == i->size_now);
+        if (index < i->pages_room && whole)
+            page_cut_off(d, i, &i->pages[index]);
+        at = next;
+    }
+    i->reserved = MIN(i->reserved, offset / DISK_PAGE);
+    d->bytes += disk_pages(i) * DISK_PAGE;
+    for (uint64_t at = offset; at < end;) { /* what is left of pages that were not punched whole */
+        uint64_t index = at / DISK_PAGE, next = MIN((index + 1) * DISK_PAGE, end);
+        if (index < i->pages_room && i->pages[index].now != NULL)
+            page_put(d, i, index, (uint32_t)(at % DISK_PAGE), NULL, (uint32_t)(next - at));
+        at = next;
+    }
+}
+
 int disk_reserve(struct disk *d, struct inode *i, uint64_t size)
 {
     assert(!i->directory);

@@ -101,6 +101,8 @@ NODISCARD int disk_write(struct disk *d, struct inode *i, uint64_t offset, const
 /* Bytes read, at most to the end. */
 size_t disk_read(const struct inode *i, uint64_t offset, void *to, size_t size);
 void disk_resize(struct disk *d, struct inode *i, uint64_t size);
+/* These bytes become zeros, and their pages take no room any more. */
+void disk_punch(struct disk *d, struct inode *i, uint64_t offset, uint64_t size);
 /* Room for its first bytes, also where it is shorter. */
 NODISCARD int disk_reserve(struct disk *d, struct inode *i, uint64_t size);
 /* One bit turns, wherever the byte is. False: nothing was ever written there. */

@@ -2,6 +2,7 @@
  *
  *   io_write ─▶ in flight, bytes still the caller's ─▶ (latency) ─▶ now [─▶ kept: IO_DSYNC] ─▶ done
  *   io_sync  ─▶ begins: what is there now ────────── (latency) ─▶ kept ─▶ done
+ *   io_punch, io_remove ──────────────────────────── (latency) ─▶ now ─▶ done
  *   at once  ─▶ sim_pause: other cores run, or everything ends ─▶ it happens ─▶ returns
  *
  * Invariants:
@@ -10,7 +11,7 @@
  *  2. What a write writes must not change while it is in flight: its hash is taken at both ends.
  *  3. Vectors come back soiled (io.h: io may change them).
  *  4. A write in flight at the end of a process is done in part: by pages after a kill, by sectors
- *     after a power cut.
+ *     after a power cut. What gives room or a name back is done or not.
  *  5. IO_DIRECT needs memory, offset and size in multiples of 4096, and is refused otherwise.
  *
  * Failure modes: errors that sim_disk_fail or the capacity ask for, at the moment of the transfer.
@@ -258,6 +259,66 @@ void io_sync(struct io *io, struct io_sync *s)
     sim_plan(io->sim, &o->event, transfer_at(io->machine, io->sim->style.sync_ns), sync_due);
 }
 
+/* ---- asynchronous changes of room and names -------------------------------------------------- */
+
+static int change_happens(struct sim_op *o)
+{
+    struct disk *d = &o->io->machine->disk;
+    if (o->kind == OP_PUNCH) {
+        disk_punch(d, o->inode, o->offset, o->size);
+        return 0;
+    }
+    const struct io_remove *r = container_of(o->op, struct io_remove, op);
+    return disk_remove(d, r->path, r->folder);
+}
+
+static void change_due(struct sim_event *e)
+{
+    struct sim_op *o = container_of(e, struct sim_op, event);
+    struct sim_machine *m = o->io->machine;
+    o->result = fault_next(m, o->inode, NULL, SIM_DISK_NAME);
+    if (o->result == 0)
+        o->result = change_happens(o);
+    sim_note(m->sim, m->index, KIND_DISK,
+             chance_mix(o->inode->id, chance_mix(o->offset, (uint32_t)o->result)));
+    sim_past_add(o, o->kind == OP_PUNCH ? "punch" : "remove");
+    disk_release(&m->disk, o->inode);
+    o->inode = NULL;
+    sim_op_ready(o);
+}
+
+static void change_plan(struct sim_op *o, struct inode *i)
+{
+    o->inode = i;
+    disk_hold(i);
+    sim_plan(o->io->sim, &o->event, transfer_at(o->io->machine, o->io->sim->style.write_ns),
+             change_due);
+}
+
+void io_punch(struct io *io, struct io_punch *p)
+{
+    struct sim_op *o = sim_op_start(io, &p->op, OP_PUNCH);
+    struct sim_fd *fd = sim_fd_find(io->machine, p->fd, FD_FILE);
+    assert(p->size > 0);
+    o->offset = p->offset;
+    o->size = p->size;
+    if (fd == NULL || (fd->flags & IO_WRITE) == 0)
+        sim_op_plan(o, -EBADF, io->sim->now_ns + 1);
+    else
+        change_plan(o, fd->inode);
+}
+
+void io_remove(struct io *io, struct io_remove *r)
+{
+    struct sim_op *o = sim_op_start(io, &r->op, OP_REMOVE);
+    struct inode *i;
+    int error = disk_find(&io->machine->disk, r->path, &i);
+    if (error != 0)
+        sim_op_plan(o, error, io->sim->now_ns + 1);
+    else
+        change_plan(o, i);
+}
+
 /* ---- the end of a process -------------------------------------------------------------------- */
 
 /* Sector by sector: those that are chosen have reached the device. */
@@ -297,6 +358,9 @@ void sim_file_abandon(struct sim_op *o, enum death death)
             disk_sync_end(&m->disk, o->inode, &o->sync);
         else
             o->inode->syncs--;
+    } else if (o->kind == OP_PUNCH || o->kind == OP_REMOVE) {
+        if (chance_one_in(&m->chance, 2))
+            (void)!change_happens(o);
     } else {
         const struct io_rw *rw = container_of(o->op, struct io_rw, op);
         if (rw->writing) {

@@ -60,8 +60,8 @@ static void inode_name(const struct disk *d, uint64_t id, char *to, size_t size)
 
 static void op_look(const struct looker *l, const struct sim_op *o)
 {
-    static const char *const kinds[] = {"accept",   "recv", "send",  "connect",
-                                        "transfer", "sync", "ready", "signal"};
+    static const char *const kinds[] = {"accept", "recv",  "send",   "connect", "transfer",
+                                        "sync",   "punch", "remove", "ready",   "signal"};
     char text[LINE_MAX], name[128] = "";
     if (o->inode != NULL)
         inode_name(&o->io->machine->disk, o->inode->id, name, sizeof(name));
@@ -87,7 +87,7 @@ static void core_look(const struct looker *l, const struct sim_core *c)
         {
             const struct sim_op *o = container_of(it, struct sim_op, link);
             count++;
-            files += o->kind == OP_RW || o->kind == OP_SYNC;
+            files += sim_op_of_file(o);
         }
     }
     (void)snprintf(text, sizeof(text), "  core %u: %s%s, %u ops, %u of files", c->id.index, does,
@@ -99,7 +99,7 @@ static void core_look(const struct looker *l, const struct sim_core *c)
     LIST_EACH(it, &c->io->ops)
     {
         const struct sim_op *o = container_of(it, struct sim_op, link);
-        if ((o->kind == OP_RW || o->kind == OP_SYNC) && shown++ < OPS_MAX)
+        if (sim_op_of_file(o) && shown++ < OPS_MAX)
             op_look(l, o);
     }
 }

@@ -224,7 +224,7 @@ void io_stop(struct io *io)
     {
         struct sim_op *o = container_of(it, struct sim_op, link);
         o->op->armed = false;
-        if (o->kind == OP_RW || o->kind == OP_SYNC)
+        if (sim_op_of_file(o))
             sim_file_abandon(o, DEATH_HALT);
         else
             sim_net_forget(o);
@@ -335,6 +335,8 @@ static bool op_deliver(struct sim_op *o)
     case OP_CONNECT:
     case OP_RW:
     case OP_SYNC:
+    case OP_PUNCH:
+    case OP_REMOVE:
     case OP_READY:
         break;
     }

@@ -111,7 +111,8 @@ enum sim_disk_call {
     SIM_DISK_READ = 1,
     SIM_DISK_WRITE = 2,
     SIM_DISK_SYNC = 4,
-    SIM_DISK_NAME = 8,  /* open with IO_CREATE, mkdir, rmdir, rename, unlink, truncate, allocate */
+    SIM_DISK_NAME =
+        8, /* open with IO_CREATE, mkdir, rmdir, rename, unlink, truncate, allocate, punch */
     SIM_DISK_LOOK = 16, /* open of what is there, stat, list */
     SIM_DISK_ALL = 31
 };

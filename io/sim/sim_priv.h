@@ -48,7 +48,18 @@ enum sim_kind {
 
 /* ---- ops in flight --------------------------------------------------------------------------- */
 
-enum op_kind { OP_ACCEPT, OP_RECV, OP_SEND, OP_CONNECT, OP_RW, OP_SYNC, OP_READY, OP_SIGNAL };
+enum op_kind {
+    OP_ACCEPT,
+    OP_RECV,
+    OP_SEND,
+    OP_CONNECT,
+    OP_RW, /* from here on of files */
+    OP_SYNC,
+    OP_PUNCH,
+    OP_REMOVE, /* to here */
+    OP_READY,
+    OP_SIGNAL
+};
 
 /* Stands for an armed op while the simulated kernel has it. */
 struct sim_op {
@@ -69,6 +80,10 @@ struct sim_op {
     bool dsync;
 };
 
+static inline bool sim_op_of_file(const struct sim_op *o)
+{
+    return o->kind >= OP_RW && o->kind <= OP_REMOVE;
+}
 struct sim_op *sim_op_start(struct io *io, struct op *op, enum op_kind kind);
 /* Its completion is there to be polled. */
 void sim_op_ready(struct sim_op *o);
@@ -186,7 +201,7 @@ struct sim_machine {
     uint64_t past_count;
 };
 
-/* A transfer or a sync of the disk is done. */
+/* An op of a file is done. */
 void sim_past_add(struct sim_op *o, const char *what);
 
 static inline struct sim_core *sim_core_of(struct io *io)

@@ -459,6 +459,8 @@ void sim_net_forget(struct sim_op *o)
         break;
     case OP_RW:
     case OP_SYNC:
+    case OP_PUNCH:
+    case OP_REMOVE:
     case OP_READY:
         break;
     }

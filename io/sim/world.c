@@ -448,7 +448,7 @@ static void io_abandon(struct io *io, enum death death)
     LIST_EACH(it, &io->ops)
     {
         struct sim_op *o = container_of(it, struct sim_op, link);
-        if (o->kind == OP_RW || o->kind == OP_SYNC)
+        if (sim_op_of_file(o))
             sim_file_abandon(o, death);
         else
             sim_net_forget(o);

@@ -1,4 +1,4 @@
-/* Reading and writing files through the ring.
+/* Files through the ring: reading, writing, syncing, and what makes them go.
  *
  *   io_write ─▶ [up to 1024 vectors ─▶ short, or more vectors? ─▶ ...] ─▶ done(all or -errno)
  *   io_read  ─▶ [ ... ─▶ end of file ─▶ done(what there was) ]
@@ -9,11 +9,14 @@
  *     pages for every other reason. Asking again there would be refused for O_DIRECT.
  *  3. A durable write is one write with RWF_DSYNC, not a write and a sync after it: the sync would
  *     always go to a kernel worker thread, the write on written blocks does not.
+ *  4. Names and room are changed by a kernel worker always: a file system may wait for its device.
  *
  * Failures: a file system that does not know RWF_DONTCACHE refuses the write before it begins;
  * it is then made without. That is no retry of a failed write: nothing was written. */
 #include "io/uring/abi.h"
 #include "io/uring/uring_priv.h"
+
+#include <fcntl.h>
 
 #define IOV_PER_CALL 1024u /* UIO_MAXIOV */
 #define FILE_PAGE    4096u
@@ -112,5 +115,27 @@ void io_sync(struct io *io, struct io_sync *s)
     s->op.armed = true;
     struct io_uring_sqe *sqe = uring_sqe(io);
     io_uring_prep_fsync(sqe, s->fd, IORING_FSYNC_DATASYNC);
-    uring_tag(io, sqe, &s->op, KIND_SYNC);
+    uring_tag(io, sqe, &s->op, KIND_ONCE);
+}
+
+void io_punch(struct io *io, struct io_punch *p)
+{
+    assert(core_same(core_self(), io->core));
+    assert(!p->op.armed && p->op.done != NULL);
+    assert(p->size > 0 && p->size <= INT64_MAX && p->offset <= INT64_MAX - p->size);
+    p->op.armed = true;
+    struct io_uring_sqe *sqe = uring_sqe(io);
+    io_uring_prep_fallocate(sqe, p->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                            (off_t)p->offset, (off_t)p->size);
+    uring_tag(io, sqe, &p->op, KIND_ONCE);
+}
+
+void io_remove(struct io *io, struct io_remove *r)
+{
+    assert(core_same(core_self(), io->core));
+    assert(!r->op.armed && r->op.done != NULL);
+    r->op.armed = true;
+    struct io_uring_sqe *sqe = uring_sqe(io);
+    io_uring_prep_unlinkat(sqe, AT_FDCWD, r->path, r->folder ? AT_REMOVEDIR : 0);
+    uring_tag(io, sqe, &r->op, KIND_ONCE);
 }

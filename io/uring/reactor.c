@@ -254,7 +254,7 @@ static uint32_t internal_settle(struct io *io, uint64_t code, int32_t result)
     return 0;
 }
 
-static void sync_settle(struct io *io, struct op *op, int32_t result, uint32_t flags)
+static void once_settle(struct io *io, struct op *op, int32_t result, uint32_t flags)
 {
     (void)flags;
     io->inflight--;
@@ -272,7 +272,7 @@ static void ready_settle(struct io *io, struct op *op, int32_t result, uint32_t 
 static void (*const settles[KINDS])(struct io *, struct op *, int32_t, uint32_t) = {
     [KIND_ACCEPT] = uring_accept_settle, [KIND_RECV] = uring_recv_settle,
     [KIND_SEND] = uring_send_settle,     [KIND_CONNECT] = uring_connect_settle,
-    [KIND_RW] = uring_rw_settle,         [KIND_SYNC] = sync_settle,
+    [KIND_RW] = uring_rw_settle,         [KIND_ONCE] = once_settle,
     [KIND_READY] = ready_settle,
 };
 

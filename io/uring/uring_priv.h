@@ -24,7 +24,7 @@ enum uring_kind {
     KIND_SEND,
     KIND_CONNECT,
     KIND_RW,
-    KIND_SYNC,
+    KIND_ONCE,  /* done with what the kernel says, the first time it says something */
     KIND_READY, /* a no-op that brings a result known before the kernel was asked */
 };
 #define KIND_BITS 3u

@@ -16,6 +16,7 @@
  *   io_recv, io_buffer     split frames, buffers out and back, stop, reset       receive, torture
  *   io_read, io_write      any place, the end, parts, direct, cut short          file
  *   io_sync                done, refused                                         file
+ *   io_punch, io_remove    room and names, later; open files, full folders       file
  *   the calls at once      each, and each with something that is not there       path
  *   io_lock                this process, another, the Java broker's kind         path
  *   io_probe               what it says holds; nothing left behind               probe

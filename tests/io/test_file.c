@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SIZE 300000u
@@ -236,6 +237,77 @@ Test(file, sync_succeeds_on_a_file_and_fails_on_what_is_none)
     io_sync(rig.io, &s);
     RIG_UNTIL(&rig, !s.op.armed);
     cr_assert_eq(s.op.result, -EBADF);
+    rig_stop(&rig);
+}
+
+static int32_t punch(struct rig *rig, int fd, uint64_t offset, uint64_t size)
+{
+    struct io_punch p = {.fd = fd, .offset = offset, .size = size};
+    op_init(&p.op, sync_done);
+    io_punch(rig->io, &p);
+    cr_assert(p.op.armed);
+    RIG_UNTIL(rig, !p.op.armed);
+    return p.op.result;
+}
+
+Test(file, what_is_punched_reads_as_zeros_and_takes_no_room)
+{
+    struct rig rig;
+    struct stat before, after;
+    rig_start(&rig, (struct rig_options){0});
+    rig_directory(&rig);
+    int fd = open_new(&rig, "a", 0);
+    uint8_t *bytes = malloc(SIZE), *got = malloc(SIZE);
+    memset(bytes, 'a', SIZE);
+    cr_assert_eq(write_at(&rig, fd, bytes, SIZE, 0, IO_DSYNC), (int32_t)SIZE);
+    cr_assert_eq(fstat(fd, &before), 0);
+    cr_assert_eq(punch(&rig, fd, 8192, 65536), 0);
+    memset(bytes + 8192, 0, 65536);
+    cr_assert_eq(read_at(&rig, fd, got, SIZE, 0), (int32_t)SIZE);
+    cr_assert_arr_eq(got, bytes, SIZE);
+    cr_assert_eq(fstat(fd, &after), 0);
+    cr_assert_eq(after.st_blocks, before.st_blocks - 65536 / 512);
+    cr_assert_eq(punch(&rig, fd, 0, 2 * SIZE), 0);
+    cr_assert_eq(fstat(fd, &after), 0);
+    cr_assert(after.st_blocks == 0 && after.st_size == SIZE);
+    io_close(rig.io, fd);
+    cr_assert_eq(punch(&rig, fd, 0, SIZE), -EBADF);
+    free(bytes);
+    free(got);
+    rig_stop(&rig);
+}
+
+static int32_t remove_now(struct rig *rig, const char *path, bool folder)
+{
+    struct io_remove r = {.path = path, .folder = folder};
+    op_init(&r.op, sync_done);
+    io_remove(rig->io, &r);
+    cr_assert(r.op.armed);
+    RIG_UNTIL(rig, !r.op.armed);
+    return r.op.result;
+}
+
+Test(file, names_are_removed_of_files_and_of_empty_folders)
+{
+    struct rig rig;
+    char file[128], folder[128];
+    rig_start(&rig, (struct rig_options){0});
+    rig_directory(&rig);
+    cr_assert_eq(io_mkdir(rig.io, rig_path(&rig, folder, "f")), 0);
+    int fd = open_new(&rig, "f/a", 0);
+    rig_path(&rig, file, "f/a");
+    cr_assert_eq(remove_now(&rig, folder, true), -ENOTEMPTY);
+    cr_assert_eq(remove_now(&rig, file, true), -ENOTDIR);
+    cr_assert_eq(remove_now(&rig, folder, false), -EISDIR);
+    cr_assert_eq(write_at(&rig, fd, "x", 1, 0, 0), 1);
+    cr_assert_eq(remove_now(&rig, file, false), 0);
+    cr_assert_eq(access(file, F_OK), -1);
+    char got = 0;
+    cr_assert(read_at(&rig, fd, &got, 1, 0) == 1 && got == 'x'); /* as long as it is open */
+    io_close(rig.io, fd);
+    cr_assert_eq(remove_now(&rig, file, false), -ENOENT);
+    cr_assert_eq(remove_now(&rig, folder, true), 0);
+    cr_assert_eq(access(folder, F_OK), -1);
     rig_stop(&rig);
 }
 

@@ -428,3 +428,113 @@ Test(sim_disk, a_volume_fails_alone)
     cr_assert_eq(io_stat(r.io, "/one/f", &stat), 0);
     sim_rig_stop(&r);
 }
+
+/* ---- room and names that go ------------------------------------------------------------------ */
+
+static void op_over(struct op *op)
+{
+    cr_assert(!op->armed);
+}
+
+static struct io_punch punch_of(int fd, uint64_t offset, uint64_t size)
+{
+    struct io_punch p = {.fd = fd, .offset = offset, .size = size};
+    op_init(&p.op, op_over);
+    return p;
+}
+
+static struct io_remove remove_of(const char *path, bool folder)
+{
+    struct io_remove r = {.path = path, .folder = folder};
+    op_init(&r.op, op_over);
+    return r;
+}
+
+Test(sim_disk, what_is_punched_is_zeros_and_takes_no_room)
+{
+    struct sim_rig r;
+    uint8_t got[3 * PAGE], zeros[PAGE] = {0};
+    sim_rig_start(&r, 1);
+    keep_file(&r, "/f", 2 * PAGE + 100);
+    uint64_t used = sim_disk_used(r.machine);
+    int fd = io_open(r.io, "/f", IO_READ | IO_WRITE);
+    struct io_punch p = punch_of(fd, PAGE, PAGE);
+    io_punch(r.io, &p);
+    cr_assert(p.op.armed);
+    SIM_UNTIL(&r, !p.op.armed);
+    cr_assert_eq(p.op.result, 0);
+    cr_assert_eq(sim_disk_used(r.machine), used - PAGE);
+    cr_assert_eq(sim_rig_read(&r, "/f", got, sizeof(got)), 2 * PAGE + 100);
+    cr_assert_arr_eq(got, page_a, PAGE);
+    cr_assert_arr_eq(got + PAGE, zeros, PAGE);
+    cr_assert_arr_eq(got + 2 * PAGE, page_a, 100);
+    p = punch_of(fd, 10, 20); /* less than a page */
+    io_punch(r.io, &p);
+    SIM_UNTIL(&r, !p.op.armed);
+    cr_assert_eq(sim_rig_read(&r, "/f", got, sizeof(got)), 2 * PAGE + 100);
+    cr_assert(got[9] == 'a' && got[10] == 0 && got[29] == 0 && got[30] == 'a');
+    p = punch_of(fd, 0, 2 << 20); /* beyond the end, which stays */
+    io_punch(r.io, &p);
+    SIM_UNTIL(&r, !p.op.armed);
+    cr_assert_eq(sim_rig_read(&r, "/f", got, sizeof(got)), 2 * PAGE + 100);
+    cr_assert_eq(sim_disk_used(r.machine), used - 3 * PAGE);
+    io_close(r.io, fd);
+    p = punch_of(fd, 0, PAGE);
+    io_punch(r.io, &p);
+    SIM_UNTIL(&r, !p.op.armed);
+    cr_assert_eq(p.op.result, -EBADF);
+    sim_rig_stop(&r);
+}
+
+static int32_t removed(struct sim_rig *r, const char *path, bool folder)
+{
+    struct io_remove rm = remove_of(path, folder);
+    io_remove(r->io, &rm);
+    cr_assert(rm.op.armed);
+    SIM_UNTIL(r, !rm.op.armed);
+    return rm.op.result;
+}
+
+Test(sim_disk, names_are_removed_of_files_and_of_empty_folders)
+{
+    struct sim_rig r;
+    uint8_t got[PAGE];
+    sim_rig_start(&r, 1);
+    cr_assert_eq(io_mkdir(r.io, "/d"), 0);
+    sim_rig_write(&r, "/d/f", page_a, PAGE, 0);
+    cr_assert_eq(removed(&r, "/d", true), -ENOTEMPTY);
+    cr_assert_eq(removed(&r, "/d", false), -EISDIR);
+    cr_assert_eq(removed(&r, "/d/f", true), -ENOTDIR);
+    cr_assert_eq(removed(&r, "/d/f", false), 0);
+    cr_assert_eq(sim_rig_read(&r, "/d/f", got, PAGE), -1);
+    cr_assert_eq(removed(&r, "/d/f", false), -ENOENT);
+    sim_disk_fail(r.machine, SIM_DISK_NAME, 0, 1, -EIO);
+    cr_assert_eq(removed(&r, "/d", true), -EIO);
+    cr_assert_eq(removed(&r, "/d", true), 0);
+    sim_rig_stop(&r);
+}
+
+/* Kept, punched and with its name, or gone: after a kill, whichever it was on its way to. */
+Test(sim_disk, a_process_that_ends_leaves_a_removal_done_or_not)
+{
+    uint32_t was[2] = {0}, is_gone = 0;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct sim_rig r;
+        uint8_t got[PAGE];
+        sim_rig_start(&r, seed);
+        keep_file(&r, "/f", PAGE);
+        keep_file(&r, "/g", PAGE);
+        int fd = io_open(r.io, "/f", IO_READ | IO_WRITE);
+        struct io_punch p = punch_of(fd, 0, PAGE);
+        struct io_remove rm = remove_of("/g", false);
+        io_punch(r.io, &p);
+        io_remove(r.io, &rm);
+        sim_rig_kill(&r);
+        cr_assert_eq(sim_rig_read(&r, "/f", got, PAGE), PAGE);
+        cr_assert(got[0] == got[PAGE - 1] && (got[0] == 'a' || got[0] == 0));
+        was[got[0] == 'a']++;
+        is_gone += sim_rig_read(&r, "/g", got, PAGE) < 0;
+        sim_rig_stop(&r);
+    }
+    cr_assert(was[0] > 0 && was[1] > 0 && is_gone > 0 && is_gone < SEEDS);
+}
