@@ -29,7 +29,7 @@
 #include "broker/limits.h"
 #include "broker/log/checkpoint.h"
 #include "broker/log/path.h"
-#include "broker/log/retention.h"
+#include "broker/log/removal.h"
 #include "broker/log/wal_scan.h"
 #include "core/lab.h"
 
@@ -81,7 +81,7 @@ static bool dir_entry(void *context, const char *name, bool is_directory)
         char path[PATH_ROOM];
         path_in_dir(path, d->path, name);
         if (d->core->config.core == 0) /* one core is enough */
-            retention_doom(d->core, d->index, path, true, 0);
+            removal_plan(d->core, d->index, path, REMOVE_FOLDER, 0);
         return true;
     }
     if (!is_directory || !path_parse_folder(name, &topic_size, &partition))

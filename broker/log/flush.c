@@ -29,6 +29,7 @@
 #include "broker/log/index.h"
 #include "broker/log/path.h"
 #include "broker/log/producer.h"
+#include "broker/log/removal.h"
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
 #include "broker/log/txn_index.h"
@@ -516,7 +517,7 @@ static void snapshot_replaced(struct log *l, int64_t offset)
         char path[PATH_ROOM];
         path_segment(path, l->dir->path, l->folder, old, ".snapshot");
         SOMETIMES("an old snapshot of producers goes");
-        retention_doom(l->core, l->dir->index, path, false, 0); /* one too many does no harm */
+        removal_plan(l->core, l->dir->index, path, REMOVE_FILE, 0); /* one too many does no harm */
     }
 }
 

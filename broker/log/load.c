@@ -27,6 +27,7 @@
 #include "broker/log/path.h"
 #include "broker/log/producer.h"
 #include "broker/log/rebuild.h"
+#include "broker/log/removal.h"
 #include "broker/log/retention.h"
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
@@ -81,7 +82,7 @@ static void folder_doom_file(struct log *l, const char *name)
 {
     char path[PATH_ROOM];
     path_in_folder(path, l->dir->path, l->folder, name);
-    retention_doom(l->core, l->dir->index, path, false, 0);
+    removal_plan(l->core, l->dir->index, path, REMOVE_FILE, 0);
 }
 
 static bool ends_with(const char *name, const char *suffix)
@@ -470,7 +471,7 @@ int log_load_producers(struct log *l, int64_t below)
         if (offset > below) /* it would be believed once the log has grown past it */
             dir_remove_file(l->dir, path);
         else
-            retention_doom(l->core, l->dir->index, path, false, 0);
+            removal_plan(l->core, l->dir->index, path, REMOVE_FILE, 0);
     }
     found_free(l, &f.segments);
     found_free(l, &f.snapshots);

@@ -23,6 +23,7 @@
 #include "broker/log/dir.h"
 #include "broker/log/producer.h"
 #include "broker/log/recovery.h"
+#include "broker/log/removal.h"
 #include "broker/log/retention.h"
 #include "broker/log/segment.h"
 #include "core/lab.h"
@@ -48,10 +49,10 @@ static void core_tick(struct timer *t);
 
 static void core_init_lists(struct log_core *c)
 {
-    struct list *lists[] = {&c->configs, &c->completed,      &c->deletes_completed,
-                            &c->moved,   &c->ready_watches,  &c->room_waiters,
-                            &c->dirty,   &c->urgent,         &c->files_lru,
-                            &c->doomed,  &c->reads_completed};
+    struct list *lists[] = {&c->configs,        &c->completed,     &c->deletes_completed,
+                            &c->moved,          &c->ready_watches, &c->room_waiters,
+                            &c->dirty,          &c->urgent,        &c->files_lru,
+                            &c->reads_completed};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         list_init(lists[i]);
 }
@@ -106,7 +107,8 @@ int log_core_start(struct log_core **core, const struct log_core_config *config)
     pool_init(&c->groups, c->mem, sizeof(struct wal_group), groups);
     flushes_init(c);
     timer_init(&c->tick, core_tick);
-    int error = core_start_dirs(c);
+    c->removal = removal_make(c);
+    int error = c->removal == NULL ? -ENOMEM : core_start_dirs(c);
     if (error == 0 && config->cleaner.enable) {
         c->cleaner = cleaner_make(c);
         error = c->cleaner == NULL ? -ENOMEM : 0;
@@ -369,7 +371,7 @@ bool log_core_busy(const struct log_core *c)
     for (uint32_t i = 0; i < c->dirs_count; i++)
         if (wal_busy(&c->dirs[i].wal))
             return true;
-    return c->flushes.count_used > 0 || c->cold_reads > 0 ||
+    return c->flushes.count_used > 0 || c->cold_reads > 0 || removal_busy(c->removal) ||
            (c->cleaner != NULL && cleaner_busy(c->cleaner));
 }
 
@@ -386,7 +388,8 @@ void log_core_free(struct log_core *c)
     }
     mem_free(c->mem, c->table, c->table_room * sizeof(*c->table));
     map_destroy(&c->by_key);
-    retention_forget(c);
+    if (c->removal != NULL)
+        removal_free(c->removal);
     for (uint32_t i = 0; i < c->dirs_count; i++) {
         checkpoints_forget(&c->dirs[i]);
         dir_free(&c->dirs[i]);

@@ -352,6 +352,7 @@ struct txn_index;
 struct epochs;
 struct flush;
 struct cleaner;
+struct removal;
 
 struct log_key {
     struct uuid topic_id;
@@ -496,7 +497,7 @@ struct log_core {
     struct list files_lru;
     uint32_t files_open, files_open_max;
 
-    struct list doomed; /* renamed files and folders, to be removed later */
+    struct removal *removal; /* of renamed files and folders, later */
     struct timer tick;
     uint64_t retention_due_ns;
     uint32_t retention_left; /* slots of the table still to be looked at in this round */

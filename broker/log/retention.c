@@ -21,8 +21,7 @@
  *  2. A segment with data in memory only is not removed.
  *  3. A new active segment is on the device before the last old one is renamed.
  *
- * Failure: a rename that fails fails the directory; a removal that fails is reported and left to
- * the next start. */
+ * Failure: a rename that fails fails the directory; removals are removal.c's. */
 #include "broker/log/retention.h"
 
 #include <errno.h>
@@ -36,33 +35,11 @@
 #include "broker/log/flush.h"
 #include "broker/log/load.h"
 #include "broker/log/path.h"
+#include "broker/log/removal.h"
 #include "broker/log/segment.h"
 #include "core/lab.h"
 
-#define DOOMED_PER_TICK 16u /* removals per second and core: each may take the disk a while */
-
-struct doomed {
-    struct list link;
-    uint64_t due_ns;
-    uint32_t dir;
-    bool folder;
-    uint32_t path_size;
-    char path[];
-};
-
-/* ---- files whose delay runs ------------------------------------------------------------------ */
-
-void retention_doom(struct log_core *c, uint32_t dir, const char *path, bool folder,
-                    uint64_t due_ns)
-{
-    uint32_t size = (uint32_t)strlen(path);
-    struct doomed *d = mem_alloc(c->mem, sizeof(*d) + size + 1);
-    if (d == NULL)
-        return; /* the next start finds it by its name */
-    *d = (struct doomed){.due_ns = due_ns, .dir = dir, .folder = folder, .path_size = size};
-    memcpy(d->path, path, size + 1);
-    list_push_back(&c->doomed, &d->link);
-}
+/* ---- folders --------------------------------------------------------------------------------- */
 
 static uint64_t delay_end(const struct log *l)
 {
@@ -70,42 +47,6 @@ static uint64_t delay_end(const struct log *l)
     uint64_t now_ns = io_now_ns(l->core->io);
     return delay_ms > (UINT64_MAX - now_ns) / NS_PER_MS ? UINT64_MAX
                                                         : now_ns + delay_ms * NS_PER_MS;
-}
-
-static void doomed_free(struct log_core *c, struct doomed *d)
-{
-    list_remove(&d->link);
-    mem_free(c->mem, d, sizeof(*d) + d->path_size + 1);
-}
-
-static void doomed_remove_due(struct log_core *c)
-{
-    uint32_t removed = 0;
-    LIST_EACH(at, &c->doomed)
-    {
-        struct doomed *d = container_of(at, struct doomed, link);
-        if (removed == DOOMED_PER_TICK)
-            return;
-        struct log_dir *dir = &c->dirs[d->dir];
-        if (d->due_ns > io_now_ns(c->io) && dir->state.now != DIR_FULL)
-            continue;
-        int error = 0;
-        if (dir->state.now != DIR_FAILED && d->folder)
-            error = io_remove_tree(c->io, d->path);
-        else if (dir->state.now != DIR_FAILED)
-            dir_remove_file(dir, d->path);
-        if (error != 0 && error != -ENOENT)
-            trace_line(c->trace, TRACE_LOG, TRACE_WARN, "%s cannot be removed: %s", d->path,
-                       strerror(-error));
-        doomed_free(c, d);
-        removed++;
-    }
-}
-
-void retention_forget(struct log_core *c)
-{
-    LIST_EACH(at, &c->doomed)
-    doomed_free(c, container_of(at, struct doomed, link));
 }
 
 void retention_remove_folder(struct log *l)
@@ -127,7 +68,7 @@ void retention_remove_folder(struct log *l)
         return;
     }
     path_in_dir(path, d->path, name);
-    retention_doom(l->core, d->index, path, true, delay_end(l));
+    removal_plan(l->core, d->index, path, REMOVE_FOLDER, delay_end(l));
 }
 
 /* ---- segments -------------------------------------------------------------------------------- */
@@ -147,7 +88,8 @@ int retention_rename(struct log *l, const struct segment *s, bool snapshot)
             continue;
         if (error != 0)
             return error;
-        retention_doom(l->core, l->dir->index, to, false, delay_end(l));
+        removal_plan(l->core, l->dir->index, to, s->users > 0 ? REMOVE_READ_FILE : REMOVE_FILE,
+                     delay_end(l));
     }
     return 0;
 }
@@ -350,7 +292,7 @@ void retention_tick(struct log_core *c)
     uint64_t now_ns = io_now_ns(c->io);
     for (uint32_t i = 0; i < c->dirs_count; i++)
         retention_of_full(&c->dirs[i]);
-    doomed_remove_due(c);
+    removal_tick(c->removal);
     if (c->retention_left == 0 && now_ns >= c->retention_due_ns) {
         c->retention_left = c->table_room;
         c->retention_due_ns = now_ns + (uint64_t)c->config.retention_check_ms * NS_PER_MS;

@@ -1,4 +1,4 @@
-/* Removing: old segments, folders of deleted topics; and the log start offset. See retention.c. */
+/* What goes: old segments, folders of deleted topics; and the log start offset. See retention.c. */
 #ifndef BROKER_LOG_RETENTION_H
 #define BROKER_LOG_RETENTION_H
 
@@ -6,9 +6,6 @@
 
 /* Renames the folder of a deleted log, to be removed after file.delete.delay.ms. */
 void retention_remove_folder(struct log *l);
-/* A file or folder to be removed at due_ns. */
-void retention_doom(struct log_core *c, uint32_t dir, const char *path, bool folder,
-                    uint64_t due_ns);
 /* Removes what has expired of one log, unless it is being cleaned. */
 void retention_of_log(struct log *l);
 /* Gives the files of a segment the suffix .deleted, to be removed after the topic's delay. The
@@ -18,8 +15,6 @@ NODISCARD int retention_rename(struct log *l, const struct segment *s, bool snap
 int64_t retention_largest_time(struct log *l, struct segment *s);
 /* A piece of the periodic work: expired segments, files whose delay is over. */
 void retention_tick(struct log_core *c);
-/* Frees the list of files to be removed (they are found again at the next start). */
-void retention_forget(struct log_core *c);
 
 #define LOG_START_NAME "log-start.torc"
 /* The log start offset of a log whose segments do not say it, in a file of its folder, durable.
