@@ -103,7 +103,8 @@ void integrity_snapshot(struct integrity *g, const char *path, int64_t offset, i
 /* epoch: the last one that the metadata log has. */
 void integrity_quorum_state(struct integrity *g, const char *folder, int32_t epoch);
 void integrity_bootstrap(struct integrity *g);
-/* log-start.torc and log-cleaned.torc: one line of numbers. True: the file is there. */
+void integrity_log_start(struct integrity *g, const char *folder);
+/* log-cleaned.torc and log-gaps.torc: one line of numbers. True: the file is there. */
 bool integrity_numbers(struct integrity *g, const char *folder, const char *name, uint32_t count);
 /* What the directory's checkpoints say of a partition's folder; NO_OFFSET: nothing. */
 int64_t integrity_mark(const struct integrity *g, const char *folder, enum integrity_mark which);

@@ -306,7 +306,7 @@ static void check_partition(struct integrity_log *l, const char *name, struct li
     struct uuid id = {{0}};
     bool known = integrity_topic_id(g, l->folder, &id);
     const struct topic_image *t = known ? topic_of(g, l->folder, name, id) : NULL;
-    (void)integrity_numbers(g, l->folder, LOG_START_NAME, 1);
+    integrity_log_start(g, l->folder);
     bool cleaned = integrity_numbers(g, l->folder, LOG_CLEANED_NAME, 4) ||
                    integrity_mark(g, name, MARK_CLEANED) != NO_OFFSET;
     l->compacted = cleaned || t == NULL || (t->config.cleanup_policy & CLEANUP_COMPACT) != 0;

@@ -8,8 +8,9 @@
  * one line of numbers
  *
  * Texts are read strictly: what a program wrote has no blanks, signs or zeros that it would not
- * write again. None of them but the snapshot has a checksum, so what is looked for is what cannot
- * be, by itself or beside the log: a wrong digit that makes sense is found by neither Kafka nor us.
+ * write again. None of them but the snapshot and log-start.torc has a checksum, so what is looked
+ * for is what cannot be, by itself or beside the log: a wrong digit that makes sense is found by
+ * neither Kafka nor us.
  *
  * Failure modes: each file's own finding. */
 #include "broker/cli/integrity.h"
@@ -83,6 +84,19 @@ bool integrity_numbers(struct integrity *g, const char *folder, const char *name
                          count, count == 1 ? "" : "s");
     mem_free(&g->c->mem, text, size + 1);
     return true;
+}
+
+void integrity_log_start(struct integrity *g, const char *folder)
+{
+    char path[PATH_ROOM + 64], *text;
+    size_t size;
+    int64_t offset;
+    (void)snprintf(path, sizeof(path), "%s/" LOG_START_NAME, folder);
+    if (!integrity_slurp(g, path, SMALL_BYTES_MAX, ABSENT_IS_FINE, ADVICE_CHECKPOINT, &text, &size))
+        return;
+    if (!log_start_parse(text, &offset) || strlen(text) != size)
+        integrity_damage(g, path, -1, ADVICE_CHECKPOINT, "it is not an offset and its checksum");
+    mem_free(&g->c->mem, text, size + 1);
 }
 
 /* ---- the directory --------------------------------------------------------------------------- */

@@ -11,7 +11,9 @@
  *
  * DeleteRecords moves the log start offset at once and is durable by an entry of the WAL. Before
  * that entry's file is written over, the offset is put into the partition's folder (log-start.torc,
- * one number), because Kafka's own place for it, one file for all partitions, is written rarely.
+ * the offset and the CRC-32C of its digits: a larger one would hide records, or, above the end,
+ * cost all of them), because Kafka's own place for it, one file for all partitions, is written
+ * rarely.
  *
  * In a FULL directory nobody waits: segments are looked at every second, files go without their
  * delay (whoever reads them has them open), and a deletion does not wait for a WAL that is stalled.
@@ -37,7 +39,10 @@
 #include "broker/log/path.h"
 #include "broker/log/removal.h"
 #include "broker/log/segment.h"
+#include "core/crc32c.h"
 #include "core/lab.h"
+
+#define LOG_START_TEXT_MAX 64
 
 /* ---- folders --------------------------------------------------------------------------------- */
 
@@ -348,29 +353,41 @@ bool log_delete_records(struct log *l, struct log_delete_records *d)
 
 int log_start_write(struct log *l)
 {
-    char path[PATH_ROOM], text[32];
+    char path[PATH_ROOM], text[LOG_START_TEXT_MAX];
     path_in_folder(path, l->dir->path, l->folder, LOG_START_NAME);
-    int size = snprintf(text, sizeof(text), "%" PRId64 "\n", l->start_offset);
-    int error = io_replace(l->core->io, path, text, (size_t)size);
+    size_t digits = (size_t)snprintf(text, sizeof(text), "%" PRId64, l->start_offset);
+    size_t more = (size_t)snprintf(text + digits, sizeof(text) - digits, " %" PRIu32 "\n",
+                                   crc32c(0, text, digits));
+    int error = io_replace(l->core->io, path, text, digits + more);
     if (error == 0)
         l->start_dirty = false;
     return error;
 }
 
+bool log_start_parse(const char *text, int64_t *offset)
+{
+    char *digits_end, *end = NULL;
+    long long value = strtoll(text, &digits_end, 10);
+    bool sound = digits_end != text && *digits_end == ' ' && value >= 0 &&
+                 strtoul(digits_end, &end, 10) == crc32c(0, text, (size_t)(digits_end - text)) &&
+                 strcmp(end, "\n") == 0;
+    *offset = sound ? value : NO_OFFSET;
+    return sound;
+}
+
 int log_start_read(struct log *l, int64_t *offset)
 {
-    char path[PATH_ROOM], *text = NULL, *end;
+    char path[PATH_ROOM], *text = NULL;
     size_t size = 0;
     *offset = NO_OFFSET;
     path_in_folder(path, l->dir->path, l->folder, LOG_START_NAME);
-    int error = io_slurp(l->core->io, l->core->mem, path, 64, &text, &size);
+    int error = io_slurp(l->core->io, l->core->mem, path, LOG_START_TEXT_MAX, &text, &size);
     if (error == -ENOENT || error == -EFBIG)
         return 0;
     if (error != 0)
         return error;
-    long long value = strtoll(text, &end, 10);
-    if (end != text && *end == '\n' && value >= 0)
-        *offset = value;
+    if (!log_start_parse(text, offset))
+        trace_line(l->core->trace, TRACE_LOG, TRACE_WARN, "%s is damaged: not used", path);
     mem_free(l->core->mem, text, size + 1);
     return 0;
 }

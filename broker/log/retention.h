@@ -20,7 +20,9 @@ void retention_tick(struct log_core *c);
 /* The log start offset of a log whose segments do not say it, in a file of its folder, durable.
  * At once. */
 NODISCARD int log_start_write(struct log *l);
-/* What that file says, NO_OFFSET if there is none. */
+/* The line of that file: false, and NO_OFFSET, if it is damaged. */
+bool log_start_parse(const char *text, int64_t *offset);
+/* What that file says, NO_OFFSET if there is none that is sound. */
 NODISCARD int log_start_read(struct log *l, int64_t *offset);
 
 #endif

@@ -336,6 +336,29 @@ Test(log_admin, delete_records_is_durable_when_done)
     log_rig_end(&r);
 }
 
+/* A digit of the file is another one: nothing says which log start was meant. */
+Test(log_admin, hides_no_records_behind_a_damaged_log_start)
+{
+    struct log_rig r;
+    int64_t low;
+    char path[300];
+    log_rig_start(&r);
+    struct log *l = start(&r, NULL);
+    for (uint32_t i = 0; i < 10; i++)
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(0)), KE_NONE);
+    cr_assert_eq(delete_records(&r, l, 4, &low), KE_NONE);
+    log_rig_stop(&r);
+    (void)snprintf(path, sizeof(path), "%s/t1-0/log-start.torc", r.dirs[0]);
+    FILE *f = fopen(path, "r+");
+    cr_assert(f != NULL && fputc('6', f) == '6' && fclose(f) == 0);
+    r.config.clean_start = true;
+    l = start(&r, NULL);
+    cr_assert_leq(log_start_offset(l), 4);
+    cr_assert(log_rig_traced(&r, "log-start.torc is damaged"));
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 /* ---- lookups --------------------------------------------------------------------------------- */
 
 static void check_times(struct log *l, int64_t base)
