@@ -124,6 +124,8 @@ STEPS = [
          [PY, "tests/crash/images.py"], (), (*BROKER, LOAD, SHIM), 300),
     Step("crash/environment", "no space, dead and slow disks, no rights, no descriptors, no memory",
          [PY, "tests/crash/environment.py"], (), (*BROKER, SHIM), 300),
+    Step("integrity/bytes", "data at rest, damaged byte by byte: found, told or harmless, never wrong",
+         [PY, "tests/integrity/run.py"], (), BROKER, 120),
     Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",
          [PY, "tests/abuse/run.py"], (), (*BROKER, LOAD), 300),
     Step("bench/loopback", "torc bench measures what it says and finds what is lost or repeated",
