@@ -342,6 +342,7 @@ static void conn_stash(struct conn *c, const uint8_t *data, uint32_t size)
         return;
     }
     SOMETIMES("received bytes wait for their turn");
+    assert(rest == 0 || c->stash != NULL);
     uint8_t *grown = mem_alloc(mem, (size_t)rest + size);
     if (grown == NULL) {
         conn_bad(c);

@@ -565,7 +565,7 @@ static void control_core_left(struct op *op)
 void control_core_stop(struct control_core *c)
 {
     if (c->state.now != CONTROL_RUNNING) {
-        if (c->state.now != CONTROL_STOPPED && c->state.now < CONTROL_RUNNING)
+        if (c->state.now < CONTROL_RUNNING)
             control_core_fail(c, "stopped before it was ready");
         return;
     }

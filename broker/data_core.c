@@ -262,6 +262,7 @@ static void data_core_follow_topic(struct data_core *c, const struct topic_image
                                    const struct topic_image *after)
 {
     const struct topic_image *t = after != NULL ? after : before;
+    assert(t != NULL);
     for (uint32_t i = 0; i < t->partitions_count; i++) {
         const struct partition_image *p = &t->partitions[i];
         if (!core_same(partition_owner(t->id, p->index, c->cores_count), c->id))

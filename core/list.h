@@ -70,9 +70,11 @@ static inline void list_splice_back(struct list *to, struct list *from)
     list_init(from);
 }
 
-/* Safe against removal of `it` itself in the body. */
+/* Safe against removal of `it` itself in the body.
+ * NOLINTBEGIN(bugprone-macro-parentheses): `it` is a name that is declared */
 #define LIST_EACH(it, head)                                                                        \
     for (struct list *it = (head)->next, *it##_next = it->next; it != (head);                      \
          it = it##_next, it##_next = it->next)
+/* NOLINTEND(bugprone-macro-parentheses): as above */
 
 #endif

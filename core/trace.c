@@ -131,6 +131,7 @@ void trace_line(struct trace *t, enum trace_module module, enum trace_level leve
     size_t size = begin + (size_t)n;
     if ((size_t)n >= room) {
         size = begin + room - 1;
+        /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): line_end ends it */
         memcpy(line + size - 3, "...", 3);
     }
     line_end(t, line, begin, size);

@@ -94,7 +94,8 @@ void list_config_resources_start(struct flow *f, struct wire_reader *body)
         if (!type_known(request.resource_types[i]))
             r.error_code = KE_UNSUPPORTED_VERSION;
     }
-    size_t room = (size_t)image->topics_count + 2 * image->brokers_count + image->configs_count;
+    size_t room =
+        (size_t)image->topics_count + 2 * (size_t)image->brokers_count + image->configs_count;
     r.config_resources = arena_array(&f->arena, room, sizeof(*r.config_resources));
     bool made = r.config_resources != NULL;
     for (uint32_t i = 0; made && r.error_code == KE_NONE && i < sizeof(all_types); i++) {

@@ -427,6 +427,8 @@ static void hold_release(struct data_core *core, int64_t producer_id)
 /* Counts the transactions that are not open where they write. Who is verified keeps its guard. */
 static void leg_check(struct data_core *core, struct produce_leg *leg)
 {
+    assert(leg->checks);
+    assert(leg->produce->txn != NULL);
     const struct txn_ask *ask = &leg->produce->txn->ask;
     leg->unverified = 0;
     for (struct produce_part *part = leg->parts; part != NULL; part = part->next) {
@@ -489,6 +491,7 @@ void produce_legs_resume(struct data_core *core)
 {
     while (!list_empty(&core->room_waiters)) {
         struct list *l = list_pop_front(&core->room_waiters);
+        assert(l != NULL);
         if (leg_admit(core, container_of(l, struct produce_leg, waiter)))
             continue;
         list_push_front(&core->room_waiters, l);

@@ -195,7 +195,7 @@ bool bench_client_open(struct bench_client *c, struct io *io, struct mem *mem,
 {
     *c = (struct bench_client){.io = io, .mem = mem, .address = *address};
     arena_init(&c->arena, mem, ARENA_LIMIT);
-    for (int16_t key = 0; key <= API_KEYS_MAX; key++)
+    for (size_t key = 0; key <= API_KEYS_MAX; key++)
         c->versions[key] = -1;
     if (!bench_link_init(&c->link, io, mem, 1))
         return bench_client_fail(c, "no memory");

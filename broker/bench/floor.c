@@ -20,7 +20,7 @@
 
 #include "core/core.h"
 
-#define SCENE_NS     (NS_PER_S / 5)
+#define SCENE_NS     (200 * NS_PER_MS)
 #define LIMIT_NS     (30 * NS_PER_S)
 #define TIMER_NS     NS_PER_MS
 #define TIMERS       200u

@@ -104,6 +104,8 @@ static bool share_deal(struct run *r, struct sharing *s, uint32_t number, uint32
     uint32_t mine = number / nodes_count;
     uint32_t others = (count + nodes_count - 1 - number % nodes_count) / nodes_count;
     uint32_t partitions = led[s->node];
+    assert(others > 0);
+    assert(partitions > 0);
     bool shared = partitions < others;
     s->own_count = shared ? 1 : (partitions - mine + others - 1) / others;
     s->own = mem_zalloc(r->mem, s->own_count * sizeof(*s->own));
@@ -210,10 +212,13 @@ static void plan_numbers(struct run *r)
     struct plan *p = &r->plan;
     const struct bench_options *o = &p->o;
     uint64_t per_request = (uint64_t)o->records * o->batches;
+    assert(o->threads > 0);
     p->threads_count = o->threads;
     p->memory_bytes = io_memory_bytes() / THREAD_SHARE / o->threads;
     p->request_rate = o->rate / (double)per_request;
     if (o->limit > 0) {
+        assert(per_request > 0);
+        assert(p->senders_count > 0);
         p->requests_each =
             (o->limit + per_request * p->senders_count - 1) / (per_request * p->senders_count);
         p->o.seconds = FOREVER_S;

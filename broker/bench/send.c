@@ -170,7 +170,7 @@ static bool slot_encode(struct sender *s, struct send_slot *slot)
     struct wire_writer w = {0};
     if (slot->head == NULL) {
         request_put(p, slot, &request, &w);
-        slot->head_room = w.position + count * INDEX_ROOM;
+        slot->head_room = w.position + (size_t)count * INDEX_ROOM;
         slot->head = mem_alloc(&s->worker->mem, slot->head_room);
         if (slot->head == NULL)
             return false;

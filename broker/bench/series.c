@@ -120,7 +120,7 @@ bool series_compare(const struct bench_series *s, enum series_metric m, struct s
     *r = (struct series_ratio){.pairs = pairs};
     if (pairs < 2 || (m == METRIC_RATE && s->points[0]->result.options.rate > 0))
         return false;
-    for (uint32_t i = 0; i < pairs; i++) {
+    for (size_t i = 0; i < pairs; i++) {
         assert(!s->points[2 * i]->other && s->points[2 * i + 1]->other);
         double a = metric_of(&s->points[2 * i]->result, m);
         double b = metric_of(&s->points[2 * i + 1]->result, m);

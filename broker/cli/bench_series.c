@@ -438,15 +438,15 @@ static int judge(struct question *q)
 
 static int ask_versus(struct question *q, uint32_t repeats)
 {
-    struct bench_options a = q->asked->o, b = a;
+    struct bench_options both[2] = {q->asked->o, q->asked->o};
     int code = EXIT_OK;
-    b.address = q->asked->versus;
-    b.brokers = cli_value(q->cli, "versus");
-    b.pid = q->asked->versus_pid;
+    both[1].address = q->asked->versus;
+    both[1].brokers = cli_value(q->cli, "versus");
+    both[1].pid = q->asked->versus_pid;
     q->series.threshold = q->asked->threshold;
     series_head(&q->out, "broker");
     for (uint32_t i = 0; i < 2 * repeats && code == EXIT_OK; i++) {
-        const struct bench_options *o = i % 2 == 0 ? &a : &b;
+        const struct bench_options *o = &both[i % 2];
         struct bench_point *p = load(q, o, o->brokers, i % 2 == 1, true);
         code = p == NULL ? EXIT_FAILED : complain_wrong(q, &p->result);
     }

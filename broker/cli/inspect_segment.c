@@ -72,7 +72,7 @@ static void show_record(struct cli *c, const uint8_t *batch, const struct batch_
     int64_t sequence = sequenced ? ((int64_t)h->base_sequence + r->offset_delta) & INT32_MAX : -1;
     cli_print(c,
               "| offset: %lld %s: %lld keySize: %lld valueSize: %lld sequence: %lld headerKeys: [",
-              (long long)(h->base_offset + r->offset_delta),
+              (long long)h->base_offset + r->offset_delta,
               batch_has(h, BATCH_LOG_APPEND_TIME) ? "LogAppendTime" : "CreateTime",
               (long long)record_timestamp(h, r), field_size(r->key), field_size(r->value),
               (long long)sequence);

@@ -95,7 +95,7 @@ int command_stat(struct cli *c)
     text_init(&a->text, &c->mem);
     int error = 0;
     for (uint32_t i = 0; i < TRIES_MAX && error == 0 && a->text.size == 0; i++) {
-        uint64_t until = io_clock_ns(c->io) + (i > 0) * PAUSE_MS * NS_PER_MS;
+        uint64_t until = io_clock_ns(c->io) + (i > 0 ? PAUSE_MS * NS_PER_MS : 0);
         while (io_clock_ns(c->io) < until)
             (void)io_poll(c->io, until, POLL_BUDGET);
         error = ask(a, broker.port);

@@ -232,7 +232,7 @@ static void add_listener(struct config *c, const struct endpoint *e)
     if (strcmp(l->host, "0.0.0.0") == 0)
         l->advertised_host[0] = '\0';
     if (l->host[0] == '\0')
-        strcpy(l->advertised_host, c->host_name);
+        memcpy(l->advertised_host, c->host_name, sizeof(l->advertised_host));
     if (l->host[0] != '\0' && !config_is_numeric_host(l->host)) {
         config_complain(c, CONFIG_ERROR, "listeners",
                         "'%s' is not a numeric address; listen on one, or on all addresses with "
@@ -266,7 +266,7 @@ static void advertise(struct config *c)
         }
         memcpy(l->advertised_host, told[i].host, sizeof(l->advertised_host));
         if (told[i].host[0] == '\0')
-            strcpy(l->advertised_host, c->host_name);
+            memcpy(l->advertised_host, c->host_name, sizeof(l->advertised_host));
         l->advertised_port = told[i].port;
         if (strcmp(told[i].host, "0.0.0.0") == 0 || strcmp(told[i].host, "::") == 0)
             config_complain(c, CONFIG_ERROR, key,

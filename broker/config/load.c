@@ -72,7 +72,7 @@ void config_complain(struct config *c, enum config_severity severity, const char
                                  "%s: ", trace_escape(shown, sizeof(shown), key, strlen(key)));
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(sentence + used, sizeof(sentence) - used, format, arguments);
+    (void)vsnprintf(sentence + used, sizeof(sentence) - used, format, arguments);
     va_end(arguments);
     c->errors_count += severity == CONFIG_ERROR ? 1 : 0;
     if (c->problems_count == CONFIG_PROBLEMS_MAX)

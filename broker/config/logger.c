@@ -97,6 +97,7 @@ bool config_logger_alter(struct trace *trace, const struct config_edit *edits, u
     for (uint32_t i = 0; i < edits_count && !validate_only; i++) {
         enum trace_level level = trace->level[TRACE_MAIN]; /* what a removed level falls back to */
         const struct config_logger *logger = find_logger(edits[i].name);
+        assert(logger != NULL); /* check_edit has found it */
         if (edits[i].operation == CONFIG_SET && !find_level(edits[i].value, &level))
             continue;
         for (uint32_t m = 0; m < TRACE_MODULES; m++)

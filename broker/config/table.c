@@ -127,7 +127,7 @@ static bool fold(char *to, const char *from)
 const char *config_nearest(enum config_scope scope, const char *name)
 {
     assert(scope < SCOPES);
-    char folded[NAME_MAX_COMPARED + 1];
+    char folded[NAME_MAX_COMPARED + 1] = "";
     if (!fold(folded, name))
         return NULL;
     uint32_t best = (uint32_t)MAX(1u, MIN(4u, strlen(folded) / 5));

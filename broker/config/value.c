@@ -33,7 +33,7 @@ bool config_refuse(struct config_refusal *refusal, enum kafka_error error, const
         return false;
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(refusal->message, sizeof(refusal->message), format, arguments);
+    (void)vsnprintf(refusal->message, sizeof(refusal->message), format, arguments);
     va_end(arguments);
     refusal->error = error;
     return false;

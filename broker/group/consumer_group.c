@@ -553,8 +553,11 @@ bool consumer_apply(struct consumer_group *cg, struct wire_string id,
         return false;
     }
     topics_count(cg, &t.topics, 1, 0);
-    if (t.pattern.size > 0)
-        consumers_pattern(cg, t.pattern)->members++;
+    if (t.pattern.size > 0) {
+        struct consumer_pattern *pattern = consumers_pattern(cg, t.pattern);
+        assert(pattern != NULL); /* apply_reserve has made it */
+        pattern->members++;
+    }
     consumer_uncount(c);
     consumer_forget_told(c);
     c->instance_id = t.instance_id;

@@ -441,6 +441,7 @@ static void beat_answer(struct beat *b, const struct consumer *c, const struct p
     const struct consumer_group_heartbeat_request *r = b->request;
     struct consumer_group_heartbeat_response *out = b->call->response;
     const struct group_world *w = b->s->world;
+    assert(c != NULL);
     consumer_group_heartbeat_response_init(out);
     out->member_id = call_string(b->call, c->id);
     out->member_epoch = c->epoch;
@@ -503,6 +504,7 @@ static enum kafka_error beat_step(struct beat *b, struct consumer **c, struct pa
     enum kafka_error error = beat_member(b, cg, c, &d);
     if (error != KE_NONE)
         return error;
+    assert(*c != NULL); /* beat_check has let through only who is the member, or may become it */
     before->list =
         arena_copy(arena, (*c)->assigned.list, (*c)->assigned.count * sizeof(struct part));
     before->count = (*c)->assigned.count;

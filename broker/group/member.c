@@ -116,6 +116,7 @@ bool group_supports(const struct group *g, struct wire_string protocol_type,
 static uint32_t group_candidates(const struct group *g, struct wire_string *candidates)
 {
     const struct list *first = list_first(&g->members);
+    assert(first != NULL);
     const struct group_protocols *p = &container_of(first, struct group_member, link)->protocols;
     uint32_t count = 0;
     for (uint32_t i = 0; i < p->count && count < CANDIDATES_MAX; i++) {
@@ -472,7 +473,7 @@ static bool note_members(const struct group *g, struct noted *n)
     LIST_EACH(l, &g->members)
     {
         struct wire_bytes metadata = member_metadata(container_of(l, struct group_member, link));
-        if (metadata.size == before.size &&
+        if (before.data != NULL && metadata.size == before.size &&
             memcmp(metadata.data, before.data, (size_t)metadata.size) == 0)
             continue; /* most members say the same */
         before = metadata;

@@ -341,7 +341,8 @@ static bool take_set(struct compiler *c, struct bits *to)
                                                         : NULL;
     if (name != NULL) {
         c->at++;
-        (void)named_set(posix, name, strlen(name), to);
+        bool known = named_set(posix, name, strlen(name), to);
+        assert(known);
         if (letter == 's' || letter == 'S') /* without \v */
             to->low &= ~(1ull << 11);
         if (letter < 'a')
@@ -416,7 +417,7 @@ static bool take_range(struct compiler *c, struct bits *set)
 /* After the opening bracket. */
 static bool take_class(struct compiler *c)
 {
-    struct bits set = {0}, one;
+    struct bits set = {0}, one = {0};
     bool opposite = take(c, '^'), first = true;
     for (; !more(c) || *c->at != ']' || first; first = false) {
         if (!more(c))
@@ -676,8 +677,8 @@ static bool take_quoted(struct compiler *c)
 static bool take_backslash(struct compiler *c)
 {
     const struct bits none = {0};
-    struct bits set;
-    uint32_t code;
+    struct bits set = {0};
+    uint32_t code = 0;
     uint8_t next = more(c) ? *c->at : 0;
     enum step_kind kind = next == 'A'   ? BEGIN
                           : next == 'z' ? END

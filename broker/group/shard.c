@@ -177,7 +177,7 @@ static bool filter_names(struct wire_string filter, const char *name)
     while (to > from && (uint8_t)filter.data[to - 1] <= ' ')
         to--;
     for (; from + i < to && name[i] != '\0'; i++) {
-        int a = filter.data[from + i], b = name[i];
+        int a = (uint8_t)filter.data[from + i], b = (uint8_t)name[i];
         a += a >= 'A' && a <= 'Z' ? 'a' - 'A' : 0;
         b += b >= 'A' && b <= 'Z' ? 'a' - 'A' : 0;
         if (a != b)

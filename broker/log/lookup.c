@@ -73,9 +73,11 @@ static int lookup_position(struct lookup *k, struct segment *s, uint32_t *positi
         return error;
     fd = segment_fd(k->log, s, FILE_INDEX);
     error = fd < 0 ? fd : index_lookup(io, fd, s->base, s->behind.entries, before.offset, &at);
-    *position = at.position < s->written ? at.position : 0;
-    if (error != 0 || *position == 0)
+    if (error != 0)
         return error;
+    *position = at.position < s->written ? at.position : 0;
+    if (*position == 0)
+        return 0;
     error = times_check_entry(k->log, s, &before);
     if (error == -ESTALE)
         *position = 0; /* it takes longer */

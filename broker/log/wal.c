@@ -692,8 +692,11 @@ static void wal_complete(struct wal *w, struct wal_write *done)
     histogram_record(&c->times.wal_write_ns, io_now_ns(c->io) - done->begun_ns);
     while (w->writes_count > 0 && w->writes[w->writes_head].done) {
         struct wal_write *x = &w->writes[w->writes_head];
-        for (uint32_t i = 0; i < x->groups_count; i++)
-            wal_group_done(w, container_of(list_pop_front(&w->flying), struct wal_group, link));
+        for (uint32_t i = 0; i < x->groups_count; i++) {
+            struct list *l = list_pop_front(&w->flying);
+            assert(l != NULL);
+            wal_group_done(w, container_of(l, struct wal_group, link));
+        }
         x->done = false;
         w->flying_bytes -= x->expected;
         w->writes_head = (w->writes_head + 1) % WAL_WRITES_MAX;

@@ -366,9 +366,9 @@ static struct outcome topic_judge(struct step *s,
         return outcome_error(s, KE_INVALID_REQUEST,
                              "Creation of internal topic " METADATA_TOPIC " is prohibited.");
     struct outcome o = name_is_free(s, t->name);
-    if (o.error == KE_NONE && s->c->full)
-        o = no_space(s);
-    return o.error != KE_NONE ? o : topic_create(s, t, loads, result);
+    if (o.error != KE_NONE)
+        return o;
+    return s->c->full ? no_space(s) : topic_create(s, t, loads, result);
 }
 
 void step_create_topics(struct step *s, const struct create_topics_request *q,
@@ -499,7 +499,7 @@ static void topic_delete(struct step *s, struct delete_topics_response *a, const
             return;
     }
     struct delete_topics_response_deletable_topic_result *r = deleted_add(a, name, id);
-    const struct topic_image *t;
+    const struct topic_image *t = NULL;
     struct outcome o = topic_find(s, r, &d->names, &d->ids, &d->both, &t);
     deleted_tell(r, o);
     for (int32_t k = 0; k + 1 < a->responses_count && o.error == KE_INVALID_REQUEST; k++) {
@@ -511,6 +511,7 @@ static void topic_delete(struct step *s, struct delete_topics_response *a, const
     }
     if (o.error != KE_NONE)
         return;
+    assert(t != NULL);
     struct remove_topic_record m;
     remove_topic_record_init(&m);
     m.topic_id = t->id;

@@ -406,10 +406,11 @@ int draft_config_set(struct replay *r, enum config_resource_type type, struct wi
     if (name_text == NULL || (value.size >= 0 && value_text == NULL))
         return -ENOMEM;
     if (type == RESOURCE_TOPIC) {
-        struct topic_draft *d;
+        struct topic_draft *d = NULL;
         int result = draft_topic_named(r, resource, &d);
         if (result != 0)
             return result;
+        assert(d != NULL);
         d->configs_touched = true;
         return entries_set(r, &d->configs, name_text, value_text);
     }

@@ -100,11 +100,13 @@ int batch_file_next(struct batch_file *f, const uint8_t **batch, struct batch_he
     const uint8_t *at;
     uint64_t available;
     int result = batch_file_fill(f, BATCH_PEEK_SIZE, &at, &available);
+    assert(result <= 0);
     if (result != 0)
         return result;
     enum batch_peek peek = batch_peek(at, available, header);
     if (peek == BATCH_PARTIAL && header->size != 0 && header->size <= METALOG_BATCH_MAX) {
         result = batch_file_fill(f, header->size, &at, &available);
+        assert(result <= 0);
         if (result != 0)
             return result;
         peek = batch_peek(at, available, header);

@@ -561,6 +561,7 @@ static const char *name_of(struct disk *d, const struct inode *i)
 void disk_site(struct disk *d, const struct inode *i, const char *path, const char *call,
                char site[DISK_SITE])
 {
+    assert(i != NULL || path != NULL);
     const char *slash = path == NULL ? NULL : strrchr(path, '/');
     const char *name = i != NULL ? name_of(d, i) : slash == NULL ? path : slash + 1;
     size_t at = strlen(call);

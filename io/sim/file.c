@@ -392,6 +392,7 @@ static int open_inode(struct io *io, const char *path, uint32_t flags, struct in
     }
     if (error != 0)
         return error;
+    assert(*found != NULL);
     if ((*found)->directory && (flags & (IO_WRITE | IO_CREATE)) != 0)
         return -EISDIR;
     if ((flags & IO_DIRECT) != 0 && !io->sim->style.direct)
