@@ -8,6 +8,7 @@
 
 #include "core/assert.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,7 +17,9 @@ struct mem {
     uint64_t used_bytes; /* sum of live blocks, as asked */
     uint64_t peak_bytes;
     uint64_t refusals; /* how often the budget said no */
-    void *impl;        /* arena, or list of blocks under sanitizers */
+    /* What somebody counts on having later; nothing is kept for it but by mem_may_grow. */
+    uint64_t promised_bytes;
+    void *impl; /* arena, or list of blocks under sanitizers */
 };
 
 /* budget_bytes > 0. Returns 0, -ENOMEM. */
@@ -32,6 +35,15 @@ NODISCARD void *mem_zalloc(struct mem *m, size_t size);
 NODISCARD void *mem_realloc(struct mem *m, void *old, size_t old_size, size_t new_size);
 /* NULL is ignored. */
 void mem_free(struct mem *m, void *p, size_t size);
+
+/* What comes as often as peers like, and stays, asks this before it begins something new: it gets
+ * nothing of what is promised, nor of the last share, which those need who are there already. */
+#define MEM_LAST_SHARE 8u
+static inline bool mem_may_grow(const struct mem *m)
+{
+    assert(m->used_bytes <= m->budget_bytes);
+    return m->budget_bytes - m->used_bytes > m->promised_bytes + m->budget_bytes / MEM_LAST_SHARE;
+}
 
 /* 4096-aligned memory for direct I/O, not zeroed, and whatever must not share a cache line with
  * another's. Freed pages go back to the system within seconds. size is a multiple of 4096; where it

@@ -343,7 +343,7 @@ void classic_join(struct group_shard *s, struct group_call *call)
         call_refused(s, call, KE_UNKNOWN_MEMBER_ID);
         return;
     }
-    g = shard_create(s, r->group_id);
+    g = shard_admit(s, r->group_id);
     if (g == NULL) {
         call_refused(s, call, KE_COORDINATOR_NOT_AVAILABLE);
         return;

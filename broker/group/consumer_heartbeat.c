@@ -484,7 +484,7 @@ static bool beat_group(struct beat *b)
 {
     b->error = KE_COORDINATOR_NOT_AVAILABLE;
     if (b->g == NULL) {
-        b->g = shard_create(b->s, b->request->group_id);
+        b->g = shard_admit(b->s, b->request->group_id);
         return b->g != NULL && consumers_make(b->g) != NULL;
     }
     if (b->g->consumers != NULL)

@@ -140,6 +140,8 @@ struct wire_string make_member_name(struct group_shard *s, struct arena *arena);
 struct group *shard_find(const struct group_shard *s, struct wire_string id);
 /* NULL: no memory. Empty, generation 0. */
 struct group *shard_create(struct group_shard *s, struct wire_string id);
+/* The same for a request, which gets none of the last of the memory. */
+struct group *shard_admit(struct group_shard *s, struct wire_string id);
 /* Frees it; who is held is answered with UNKNOWN_MEMBER_ID. */
 void shard_remove(struct group *g);
 /* All members go, whoever waits is told UNKNOWN_MEMBER_ID; and all ids that were given out. */
@@ -239,6 +241,8 @@ NODISCARD bool offsets_put(struct group *g, struct wire_string topic, int32_t pa
                            int64_t record, const struct offset_commit_value *value);
 bool offsets_metadata_too_long(const struct group_shard *s, struct wire_string metadata);
 void offsets_drop(struct group *g, struct wire_string topic, int32_t partition);
+/* Whether a request may commit for it: one more is not begun with the last of the memory. */
+bool offsets_may_put(const struct group *g, struct wire_string topic, int32_t partition);
 int64_t offsets_record(const struct group *g, struct wire_string topic, int32_t partition);
 
 /* ---- transaction.c: commits of transactions that are still open ---- */

@@ -168,6 +168,11 @@ void offsets_drop(struct group *g, struct wire_string topic, int32_t partition)
         topic_free(g, t);
 }
 
+bool offsets_may_put(const struct group *g, struct wire_string topic, int32_t partition)
+{
+    return mem_may_grow(g->shard->mem) || offset_find(topic_find(g, topic), partition) != NULL;
+}
+
 int64_t offsets_record(const struct group *g, struct wire_string topic, int32_t partition)
 {
     const struct group_offset *o = offset_find(topic_find(g, topic), partition);
@@ -261,7 +266,8 @@ static enum kafka_error commit_stage(struct group *g, const struct offset_commit
                 return error;
             if (BATCH_HEADER_SIZE + s->update.records_bytes > s->batch_bytes_max)
                 return KE_UNKNOWN_SERVER_ERROR;
-            if (!offset_stage(g, t->name, p->partition_index, v.metadata))
+            if (!offsets_may_put(g, t->name, p->partition_index) ||
+                !offset_stage(g, t->name, p->partition_index, v.metadata))
                 return KE_COORDINATOR_NOT_AVAILABLE;
         }
     }
@@ -318,7 +324,7 @@ static struct group *commit_group(struct group_shard *s, const struct group_call
         *error = call->version >= 9 ? KE_GROUP_ID_NOT_FOUND : KE_ILLEGAL_GENERATION;
         return NULL;
     }
-    g = shard_create(s, r->group_id);
+    g = shard_admit(s, r->group_id);
     *error = g != NULL ? KE_NONE : KE_COORDINATOR_NOT_AVAILABLE;
     return g;
 }

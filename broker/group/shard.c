@@ -75,6 +75,11 @@ struct group *shard_create(struct group_shard *s, struct wire_string id)
     return g;
 }
 
+struct group *shard_admit(struct group_shard *s, struct wire_string id)
+{
+    return mem_may_grow(s->mem) ? shard_create(s, id) : NULL;
+}
+
 void group_clear_members(struct group *g)
 {
     LIST_EACH(l, &g->members)

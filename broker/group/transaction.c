@@ -180,7 +180,7 @@ static struct group *commit_group(struct group_shard *s, const struct txn_offset
         *error = KE_ILLEGAL_GENERATION;
         return NULL;
     }
-    g = shard_create(s, r->group_id); /* a simple one */
+    g = shard_admit(s, r->group_id); /* a simple one */
     *error = g != NULL ? KE_NONE : KE_COORDINATOR_NOT_AVAILABLE;
     return g;
 }
@@ -203,6 +203,8 @@ static enum kafka_error commit_one(struct group *g, const struct txn_offset_comm
         return error;
     if (BATCH_HEADER_SIZE + s->update.records_bytes > s->batch_bytes_max)
         return KE_UNKNOWN_SERVER_ERROR;
+    if (!offsets_may_put(g, topic, p->partition_index))
+        return KE_COORDINATOR_NOT_AVAILABLE;
     return transaction_put(s, r->producer_id, s->next_record++, &key, &v)
                ? KE_NONE
                : KE_COORDINATOR_NOT_AVAILABLE;

@@ -16,7 +16,8 @@
  *  1. What a tail index points at is in a chunk that is FILLING or SEALED.
  *  2. A chunk is evicted only when each of its groups is in the WAL, each of its batches in a
  *     segment, and no piece of it is lent. So eviction loses nothing but speed.
- *  3. chunk_bytes <= cache_bytes, except for a chunk larger than CHUNK_BYTES (one big batch).
+ *  3. chunk_bytes <= cache_bytes, except for a chunk larger than CHUNK_BYTES (one big batch). What
+ *     is not made yet of cache_bytes is promised: groups and the like leave it (mem_may_grow).
  *
  * Failure: no chunk means NULL, and log_append refuses; log_core_has_room says so before. */
 #include "broker/log/log_priv.h"
@@ -34,10 +35,19 @@ static const struct state_table chunk_states = {
                 [CHUNK_FREE] = 1u << CHUNK_FILLING},
 };
 
+/* So many bytes more (fewer: negative) are in chunks now. Invariant 3. */
+static void chunks_count(struct log_core *c, int64_t bytes)
+{
+    uint64_t cache = c->config.cache_bytes;
+    c->chunk_bytes = (uint64_t)((int64_t)c->chunk_bytes + bytes);
+    c->mem->promised_bytes = cache > c->chunk_bytes ? cache - c->chunk_bytes : 0;
+}
+
 void chunks_init(struct log_core *c)
 {
     assert(c->config.cache_bytes >= 2 * CHUNK_BYTES);
     assert(c->chunk_bytes == 0);
+    chunks_count(c, 0);
     list_init(&c->chunks);
     list_init(&c->free_chunks);
 }
@@ -55,7 +65,7 @@ static void chunk_destroy(struct log_core *c, struct chunk *k)
         list_remove(&twin->link);
         mem_free(c->mem, twin, sizeof(*twin));
     }
-    c->chunk_bytes -= size;
+    chunks_count(c, -(int64_t)size);
     mem_pages_free(c->mem, data, size);
     mem_free(c->mem, k, sizeof(*k));
 }
@@ -175,7 +185,7 @@ static struct chunk *chunk_make(struct log_core *c, uint32_t capacity)
     if (k == NULL)
         mem_pages_free(c->mem, data, capacity);
     else
-        c->chunk_bytes += capacity;
+        chunks_count(c, capacity);
     return k;
 }
 
@@ -197,7 +207,7 @@ static struct chunk *chunk_make_twins(struct log_core *c)
     twin->twin = k;
     list_push_front(&c->free_chunks, &twin->link);
     c->chunks_free++;
-    c->chunk_bytes += MEM_LARGE_PAGE;
+    chunks_count(c, MEM_LARGE_PAGE);
     return k;
 }
 

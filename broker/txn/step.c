@@ -122,7 +122,7 @@ void step_init(struct txn_shard *s, struct txn_call *call)
         return;
     }
     if (!known) {
-        t = txn_create(s, q->transactional_id);
+        t = mem_may_grow(s->mem) ? txn_create(s, q->transactional_id) : NULL;
         if (t == NULL) {
             txn_call_refused(s, call, KE_COORDINATOR_NOT_AVAILABLE);
             return;

@@ -83,3 +83,37 @@ Test(group_memory, of_a_group_of_one_consumer_is_at_most_1900_bytes)
     cr_assert_leq(each(&r, before), 1900, "%lu", each(&r, before));
     rig_end(&r);
 }
+
+/* It was all of the core's memory: connections closed, partitions failed for the next request. */
+Test(group_memory, a_crowd_of_groups_leaves_the_last_of_it_to_those_that_are_there)
+{
+    static struct group_rig r;
+    char group[32];
+    uint32_t made = 0;
+    rig_init(&r);
+    r.mem.budget_bytes = r.mem.used_bytes + (1u << 20);
+    while (made < 10000 && rig_commit(&r, name(group, made), "", -1, "t", 0, 5, "") == 0)
+        made++;
+    cr_assert_gt(made, 500);
+    cr_assert_eq(rig_commit(&r, group, "", -1, "t", 0, 5, ""), KE_COORDINATOR_NOT_AVAILABLE);
+    cr_assert_gt(r.mem.budget_bytes - r.mem.used_bytes, r.mem.budget_bytes / 10);
+    cr_assert_eq(rig_commit(&r, name(group, 0), "", -1, "t", 0, 6, ""), 0);
+    cr_assert_eq(rig_offset(&r, group, "t", 0), 6);
+    rig_end(&r);
+}
+
+Test(group_memory, that_the_log_counts_on_is_not_for_groups)
+{
+    static struct group_rig r;
+    rig_init(&r);
+    r.mem.promised_bytes = r.mem.budget_bytes / 8 * 7;
+    cr_assert_eq(rig_commit(&r, "g", "", -1, "t", 0, 5, ""), KE_COORDINATOR_NOT_AVAILABLE);
+    r.mem.promised_bytes = 0;
+    cr_assert_eq(rig_commit(&r, "g", "", -1, "t", 0, 5, ""), 0);
+    r.mem.promised_bytes = r.mem.budget_bytes / 8 * 7;
+    cr_assert_eq(rig_commit(&r, "g", "", -1, "t", 0, 6, ""), 0);
+    cr_assert_eq(rig_commit(&r, "g", "", -1, "t", 1, 6, ""), KE_COORDINATOR_NOT_AVAILABLE);
+    cr_assert_eq(rig_offset(&r, "g", "t", 0), 6);
+    cr_assert_eq(rig_offset(&r, "g", "t", 1), -1);
+    rig_end(&r);
+}

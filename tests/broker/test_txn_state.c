@@ -543,3 +543,22 @@ Test(txn_state, over_budget_the_coordinator_is_not_available_and_nothing_is_left
     }
     rig_end(&r);
 }
+
+Test(txn_memory, a_crowd_of_ids_leaves_the_last_of_it_to_those_that_are_there)
+{
+    static struct txn_rig r;
+    char id[32] = "0";
+    rig_init(&r);
+    struct rig_answer first = rig_begin(&r, id), last = first;
+    r.mem.budget_bytes = r.mem.used_bytes + (1u << 20);
+    for (uint32_t made = 1; made < 10000 && last.error == KE_NONE; made++) {
+        (void)snprintf(id, sizeof(id), "%u", made);
+        last = rig_begin(&r, id);
+    }
+    cr_assert_eq(last.error, KE_COORDINATOR_NOT_AVAILABLE);
+    cr_assert_null(rig_find(&r, id));
+    cr_assert_gt(r.mem.budget_bytes - r.mem.used_bytes, r.mem.budget_bytes / 10);
+    cr_assert_eq(rig_begin(&r, "0").error, KE_NONE);
+    cr_assert_eq(rig_add(&r, "0", first.id, (int16_t)(first.epoch + 1), 0, 2), KE_NONE);
+    rig_end(&r);
+}
