@@ -1,5 +1,6 @@
-"""Crowds, by the thousand and hundred thousand. tests/abuse/run.py --full runs these after the others;
-what a crowd leaves in the broker stays there for the next one, as in life.
+"""Crowds, by the thousand and hundred thousand. tests/abuse/run.py --full runs these after the others, and
+without it small ones of those in BOUNDED; what a crowd leaves in the broker stays there for the next one,
+as in life.
 """
 import resource
 import selectors
@@ -12,19 +13,23 @@ from harness.wire import Client, decode_response, request_bytes
 from .cases import case_into, frame
 from .watch import connect, read_frame, send_all, wait_for
 
-ALL = []
-case = case_into(ALL)
+COORDINATOR_NOT_AVAILABLE = 15
+ALL, BOUNDED = [], []
+case, bounded = case_into(ALL), case_into(BOUNDED)
 
 
 class Pipe:
-    """Requests of one kind one behind the other, so many unanswered at a time; counts the errors."""
+    """Requests of one kind one behind the other, so many unanswered at a time."""
 
     def __init__(self, port, api, version, window=50):
         self.socket, self.api, self.version = connect(port, 60), api, version
         self.window, self.waiting, self.answers = window, 0, []
 
     def ask(self, values):
-        send_all(self.socket, frame(request_bytes(self.api, self.version, values)))
+        self.send(frame(request_bytes(self.api, self.version, values)))
+
+    def send(self, whole):
+        send_all(self.socket, whole)
         self.waiting += 1
         if self.waiting >= self.window:
             self.take()
@@ -33,13 +38,15 @@ class Pipe:
         while self.waiting:
             answer = read_frame(self.socket)
             assert answer, f"closed before {self.waiting} answers"
-            self.answers.append(decode_response(self.api, self.version, answer)[1])
+            self.answers.append(answer)
             self.waiting -= 1
 
     def end(self):
+        """The answers, decoded; each kind once, since a crowd's are mostly alike."""
         self.take()
         self.socket.close()
-        return self.answers
+        kinds = {a: decode_response(self.api, self.version, a)[1] for a in set(self.answers)}
+        return [kinds[a] for a in self.answers]
 
 
 @case("10000 idle connections")
@@ -132,3 +139,67 @@ def metadata(watch, args):
             watch.status()
     assert taken > 0
     return f"{taken >> 20} MiB of answers"
+
+
+def coordinator(watch, key_type):
+    """There is one: its topic is made when it is first asked for."""
+    with Client(watch.address) as c:
+        wait_for(lambda: c.ask("FindCoordinator", 3, {"key": "crowd", "key_type": key_type}
+                               )["error_code"] == 0, "there is a coordinator")
+        answer = {0: ("OffsetFetch", 5, {"group_id": "crowd", "topics": []}),
+                  1: ("InitProducerId", 4, {"transactional_id": "crowd", "transaction_timeout_ms": 60000,
+                                            "producer_id": -1, "producer_epoch": -1})}[key_type]
+        wait_for(lambda: c.ask(*answer)["error_code"] == 0, "it has loaded")
+
+
+def enter(watch, api, version, values, count):
+    """Asks once for each name from crowd-0000000 on; many at once, since those of one connection are served one
+    behind the other, and each waits for the disk. A note of how long that took, and of whose time."""
+    whole, broker = frame(request_bytes(api, version, values)), watch.broker.cpu_s()
+    assert whole.count(b"crowd-0000000") == 1
+    pipes = [Pipe(watch.port, api, version, count) for _ in range(100)]
+    begin, own = time.monotonic(), time.process_time()
+    for n in range(count):
+        pipe = pipes[n % len(pipes)]
+        pipe.take()
+        pipe.send(whole.replace(b"crowd-0000000", b"crowd-%07d" % n))
+        if n % 5000 == 0:
+            watch.check()
+    answers = [a for pipe in pipes for a in pipe.end()]
+    assert len(answers) == count, len(answers)
+    took = time.monotonic() - begin
+    return answers, (f"{count} in {took:.1f} s, {watch.broker.cpu_s() - broker:.1f} CPU-s of the broker, "
+                     f"{time.process_time() - own:.1f} of this program")
+
+
+def judge(codes):
+    """What does not fit into the memory is refused, and nothing else is."""
+    codes = Counter(codes)
+    full = codes.pop(COORDINATOR_NOT_AVAILABLE, 0)
+    assert set(codes) == {0} and full < codes[0] * 10, (codes, full)
+    return f"{full} of {full + codes[0]} refused for want of memory, " * bool(full)
+
+
+@bounded("a crowd of transactional ids")
+def transactional_ids(watch, args):
+    coordinator(watch, 1)
+    answers, note = enter(watch, "InitProducerId", 4, {
+        "transactional_id": "crowd-0000000", "transaction_timeout_ms": 60000, "producer_id": -1,
+        "producer_epoch": -1}, 20_000 if args.full else 2000)
+    return judge(a["error_code"] for a in answers) + note
+
+
+@bounded("a crowd of groups with 10 offsets each")
+def groups(watch, args):
+    coordinator(watch, 0)
+    with Client(watch.address) as c:
+        made = c.ask("CreateTopics", 5, {"timeout_ms": 30000, "topics": [
+            {"name": "crowded", "num_partitions": 10, "replication_factor": 1}]})
+    assert made["topics"][0]["error_code"] == 0, made
+    answers, note = enter(watch, "OffsetCommit", 7, {
+        "group_id": "crowd-0000000", "generation_id_or_member_epoch": -1, "member_id": "",
+        "group_instance_id": None, "topics": [{"name": "crowded", "partitions": [
+            {"partition_index": p, "committed_offset": p, "committed_leader_epoch": -1,
+             "committed_metadata": ""} for p in range(10)]}]},
+        100_000 if args.full else 3000)
+    return judge(p["error_code"] for a in answers for t in a["topics"] for p in t["partitions"]) + note

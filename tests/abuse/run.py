@@ -49,7 +49,7 @@ def main():
         try:
             broker.start()
             watch = Watch(broker, memory_checked=not args.no_memory)
-            for name, case in cases.ALL + crowd.ALL * args.full:
+            for name, case in cases.ALL + crowd.ALL * args.full + crowd.BOUNDED:
                 if not args.only or args.only in name:
                     report.case(name, run_case, watch, name, case, args)
                     if not broker.alive():

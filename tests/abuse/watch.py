@@ -59,6 +59,7 @@ class Watch:
 
     def begin(self):
         self.before, self.lines, self.slowest = self.load.status(), self.count_lines(), 0
+        self.load.answers()
 
     def check(self):
         """The good client goes on, and has met nothing unusual; raises if it has."""
@@ -89,7 +90,9 @@ class Watch:
                 f"{resident >> 20} MiB were resident, torc.memory is {self.memory >> 20} MiB"
         lines = self.count_lines() - self.lines
         assert lines <= LINES_MAX, f"{lines} lines in the log"
-        return f"good client: {batches} acks, slowest {self.slowest} ms; RSS {resident >> 20} MiB"
+        return (f"good client: {batches} acks, p99 {self.load.answers()['p99_us'] / 1000:.1f} ms, slowest "
+                f"{self.slowest} ms; RSS {self.broker.memory() >> 20} MiB, at most {resident >> 20} of "
+                f"{self.memory >> 20} + {SLACK >> 20}")
 
 
 def wait_for(condition, what, why=lambda: "", limit_s=SETTLE_S):

@@ -5,6 +5,8 @@
  *        [--seed N]
  *
  *   stdin    status   one line of counts
+ *            answers  how many there were since they were last asked for, and the p99 of how long
+ *                     they took
  *            drain    no new records; answers "drained" when everything is acknowledged
  *            check    reads all partitions from the beginning; answers "checked"
  *            fork N   answers "forked"; a copy of this process, with the ledger as it is now, holds
@@ -78,6 +80,7 @@ uint64_t load_now_ns(void)
 void load_answered(struct load *l, uint64_t asked_ns)
 {
     uint64_t took = load_now_ns() - asked_ns;
+    histogram_record(&l->answers, took);
     if (took > l->slowest_ns)
         l->slowest_ns = took;
 }
@@ -113,6 +116,14 @@ static void say_counts(struct crew *c, const char *word)
     fflush(stdout);
 }
 
+static void say_answers(struct load *l)
+{
+    printf("answers count=%llu p99_us=%llu\n", (unsigned long long)l->answers.count,
+           (unsigned long long)histogram_quantile(&l->answers, 0.99) / 1000);
+    fflush(stdout);
+    histogram_init(&l->answers);
+}
+
 /* The copy lets go of what is the parent's, and checks. */
 static void command_fork(struct crew *c, uint16_t port)
 {
@@ -137,6 +148,8 @@ static void command(struct crew *c, const char *word)
     }
     if (strcmp(word, "status") == 0) {
         say_counts(c, "status");
+    } else if (strcmp(word, "answers") == 0) {
+        say_answers(&c->load);
     } else if (strcmp(word, "drain") == 0) {
         c->load.draining = true;
         c->drain_ns = load_now_ns() + DRAIN_NS;
@@ -278,6 +291,7 @@ int main(int count, char **words)
         return 2;
     }
     (void)signal(SIGCHLD, SIG_IGN); /* copies are nobody's to wait for */
+    histogram_init(&l->answers);
     l->budget_ns = load_now_ns();
     c->follower = reader_make(l, NULL);
     for (uint32_t i = 0; i < l->producers_count; i++)

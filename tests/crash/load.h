@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/histogram.h"
+
 #define PRODUCERS_MAX  16u
 #define PARTITIONS_MAX 64u
 #define IN_FLIGHT      5u /* what an idempotent producer may have unanswered */
@@ -52,7 +54,8 @@ struct load {
     uint32_t batch_max;
     struct stream streams[PRODUCERS_MAX][PARTITIONS_MAX];
     uint64_t batches_acked, records_acked, records_sent, bytes_sent;
-    uint64_t slowest_ns; /* answer since the counts were last told */
+    uint64_t slowest_ns;      /* answer since the counts were last told */
+    struct histogram answers; /* in ns, since they were last asked for */
     uint64_t resent, probed, reconnects, refused, tail_records;
     uint64_t wrong[WRONGS];
 };

@@ -82,6 +82,9 @@ class Load:
     def status(self):
         return self.ask("status", "status")
 
+    def answers(self):
+        return self.ask("answers", "answers")
+
     def end(self):
         if self.process.poll() is None:
             self.process.kill()

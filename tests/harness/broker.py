@@ -151,6 +151,11 @@ class Broker:
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(rf"{field}:\s+(\d+)", text)[1]) << 10
 
+    def cpu_s(self):
+        """CPU time it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def log_tail(self, lines=20):
         return "".join(self.log.read_text(errors="replace").splitlines(True)[-lines:])
 
