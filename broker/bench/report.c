@@ -13,6 +13,8 @@
 
 #include "proto/error.h"
 
+#define COLUMNS    80u
+#define GAP        "  "
 #define PLOT_ROWS  6u
 #define PLOT_CELLS 60u
 #define BLOCKS     8u
@@ -35,7 +37,8 @@ static bool reads(const struct bench_options *o)
            (o->kind == BENCH_TXN && o->consumers > 0);
 }
 
-void report_head(struct text *t, const struct bench_result *r)
+/* Two blanks between its parts. */
+static void head_put(struct text *t, const struct bench_result *r)
 {
     const struct bench_options *o = &r->options;
     char a[TEXT_NUMBER_SIZE], b[TEXT_NUMBER_SIZE];
@@ -65,7 +68,28 @@ void report_head(struct text *t, const struct bench_result *r)
         text_add(t, " x %u", o->in_flight);
     if (r->partitions_count > 0)
         text_add(t, "  %u partitions", r->partitions_count);
-    text_add(t, "  %s loop\n", o->rate > 0 ? "open" : "closed");
+    text_add(t, "  %s loop", o->rate > 0 ? "open" : "closed");
+}
+
+void report_head(struct text *t, const struct bench_result *r)
+{
+    struct text head;
+    size_t column = 0;
+    text_init(&head, t->mem);
+    head_put(&head, r);
+    for (const char *at = head.data == NULL ? "" : head.data; *at != '\0';) {
+        const char *end = strstr(at, GAP);
+        size_t size = end == NULL ? strlen(at) : (size_t)(end - at);
+        if (column > 0 && column + strlen(GAP) + size > COLUMNS) {
+            text_add(t, "\n");
+            column = 0;
+        }
+        text_add(t, "%s%.*s", at == head.data ? "" : GAP, (int)size, at);
+        column += (at == head.data ? 0 : strlen(GAP)) + size;
+        at += size + (end == NULL ? 0 : strlen(GAP));
+    }
+    text_add(t, "\n");
+    text_free(&head);
 }
 
 static void latency_row(struct text *t, const char *name, const struct histogram *h)
