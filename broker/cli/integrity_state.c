@@ -1,11 +1,12 @@
 /* The small files of a data directory and of its folders, Kafka's and torc's.
  *
- *   meta.properties                   who the directory belongs to; all directories must agree
- *   *-offset-checkpoint               per partition an offset; lines of partitions that are gone
- * stay partition.metadata                topic id of a folder leader-epoch-checkpoint epochs and
- * first offsets, both ascending <offset>.snapshot                 producers before an offset; has a
- * checksum quorum-state                      the voter's memory log-start.torc, log-cleaned.torc
- * one line of numbers
+ *   meta.properties                    who the directory belongs to; all directories must agree
+ *   *-offset-checkpoint                an offset per partition; lines of lost partitions stay
+ *   partition.metadata                 topic id of a folder
+ *   leader-epoch-checkpoint            epochs and first offsets, both ascending
+ *   <offset>.snapshot                  producers before an offset; has a checksum
+ *   quorum-state                       the voter's memory
+ *   log-start.torc, log-cleaned.torc   one line of numbers
  *
  * Texts are read strictly: what a program wrote has no blanks, signs or zeros that it would not
  * write again. None of them but the snapshot and log-start.torc has a checksum, so what is looked
