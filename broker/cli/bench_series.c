@@ -167,20 +167,21 @@ static bool write_hdr(struct question *q)
 static bool fill(struct question *q, struct bench_options *main)
 {
     struct bench_options o = *main;
+    struct bench_series backlog; /* it is no result */
     bool good;
+    series_init(&backlog, &q->cli->mem);
     o.kind = BENCH_PRODUCE;
     o.rate = 0;
     o.limit = o.backlog;
     o.codec = CODEC_NONE;
     o.delete_after = false;
     main->delete_before = false;
-    struct bench_point *p = series_run(&q->series, q->cli->io, &o, "backlog", false, &good);
-    if (!good || !bench_result_sound(&p->result)) {
+    struct bench_point *p = series_run(&backlog, q->cli->io, &o, "backlog", false, &good);
+    good = good && bench_result_sound(&p->result);
+    if (!good)
         cli_complain(q->cli, "the backlog cannot be produced: %s", p == NULL ? "" : p->result.why);
-        return false;
-    }
-    series_free(&q->series); /* it is no result */
-    return true;
+    series_free(&backlog);
+    return good;
 }
 
 static int ask_once(struct question *q)
@@ -524,8 +525,8 @@ static int ask_suite(struct question *q, struct suite *s)
         if (!asked_read(q->asked, kind))
             return EXIT_USAGE;
         struct bench_options o = q->asked->o;
-        if (kind == BENCH_CATCH_UP)
-            return cli_misused(q->cli, "scenario %s: catch-up is a command of its own", name);
+        if (kind == BENCH_CATCH_UP && !fill(q, &o))
+            return EXIT_FAILED;
         struct bench_point *p = load(q, &o, name, false, true);
         code = p == NULL ? EXIT_FAILED : complain_wrong(q, &p->result);
     }

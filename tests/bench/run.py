@@ -274,15 +274,16 @@ def suite(b):
     file = b.folder / "suite.properties"
     file.write_text("all.seconds=0.2\nall.warmup=0\nall.create=2\nall.topic=suite\nall.rate=200\n"
                     "one.kind=e2e\ntwo.kind=produce\ntwo.rate=300\ntwo.idempotent=true\n"
-                    "three.kind=connections\nthree.connections=5\n")
+                    "three.kind=connections\nthree.connections=5\n"
+                    "four.kind=catch-up\nfour.topic=suite-backlog\nfour.backlog=300\n")
     out = b.folder / "suite.json"
     command = [TORC, "bench", "suite", file, "--brokers", b.broker.address, "--json", out]
     task = subprocess.run(list(map(str, command)), text=True, capture_output=True, timeout=60)
     assert task.returncode == OK, task.stderr
     found = json.loads(out.read_text())
     results = [found["result"], *(p["result"] for p in found["series"])]
-    assert [r["kind"] for r in results] == ["e2e", "produce", "connections"], found["series"]
-    assert [r["options"]["rate"] for r in results] == [200, 300, 200] and results[1]["options"]["idempotent"]
+    assert [r["kind"] for r in results] == ["e2e", "produce", "connections", "catch-up"], found["series"]
+    assert [r["options"]["rate"] for r in results] == [200, 300, 200, 200] and results[1]["options"]["idempotent"]
     for text, said in (("x.rate=5\n", "scenario x: x.kind is none of"),
                        ("x.kind=e2e\nx.recrods=5\n", "scenario x: no option is called --recrods"),
                        ("x.kind=e2e\nx.rate=no\n", "is not a number")):
