@@ -130,7 +130,8 @@ int segment_seal(struct log *l, struct segment *s)
     uint8_t entry[TIME_ENTRY_SIZE];
     SOMETIMES_IF(!s->sealed && s->created && k->max_timestamp > k->last_time,
                  "a segment's last time is written when it is complete");
-    if (s->sealed || !s->created || k->max_timestamp <= k->last_time) {
+    /* One that lies is left as it was found: its times are not those of entries. */
+    if (s->sealed || !s->created || s->times_lie || k->max_timestamp <= k->last_time) {
         s->sealed = s->created;
         return 0;
     }
