@@ -34,6 +34,7 @@ MAY_PASS = re.compile(
     r"(write|sync) 0-0\.checkpoint\.part|"  # a snapshot of the metadata: made again, the log is whole
     r"(write|sync) [a-z-]*-checkpoint(\.tmp)?$|"  # where the next start begins to look
     r"(write|sync) [a-z-]+-0\.0\..*(cleaned|swap)|"  # compaction gives up on this log
+    r"write durable-end\.torc$|"  # a mark that counts as none if it is not right
     r"(write|sync) \.kafka_cleanshutdown\.tmp$|"  # then it was no clean stop
     r"(write|sync) logs-0$|"  # the names of those; what relies on names fails the directory
     r"(write|sync) $")  # of a file that is deleted already

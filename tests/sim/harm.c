@@ -61,8 +61,11 @@ static void repair_due(struct sim_event *e)
     static const enum harm ways[] = {HARM_KILL, HARM_STOP, HARM_CUT};
     struct run *r = container_of(e, struct run, repair);
     sim_disk_fail(r->machine, 0, 0, 0, 0);
-    if (sim_up(r->machine) && r->faulted != 0)
-        harm_take_down(r, ways[chance_below(r->fate, 3)]);
+    if (!sim_up(r->machine) || r->faulted == 0)
+        return;
+    enum harm way = ways[chance_below(r->fate, 3)];
+    bool deaf = !r->node.ready || r->stopping; /* to a signal */
+    harm_take_down(r, way == HARM_STOP && deaf ? HARM_KILL : way);
 }
 
 static void hurry_due(struct sim_event *e)
@@ -222,11 +225,14 @@ void harm_look(struct run *r)
     if (kind == FAULT_NONE || r->outcome != NULL || sim_disk_failed(r->machine)[0] == 0)
         return;
     const char *error = r->node.last_error;
-    r->offline |= strstr(error, "failed") != NULL || strstr(error, "offline") != NULL;
-    if (r->harm.place != 0)
+    bool offline = strstr(error, "failed") != NULL || strstr(error, "offline") != NULL;
+    bool first = r->harm.place == 0;
+    if (first || (offline && !r->offline)) /* a disk may be full yet at a start that comes later */
+        r->starting = !r->node.ready;
+    r->offline |= offline;
+    if (!first)
         return; /* it has come before, and is looked at */
     r->ends_then = r->ends;
-    r->starting = !r->node.ready;
     if (kind == FAULT_FULL) {
         r->full = r->full_now = true;
         r->full_start |= !r->node.ready;
