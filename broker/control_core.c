@@ -1,7 +1,8 @@
 /* The control core: leads the node through its life.
  *
  *   start:  lock log directories ─ format or check them ─ read the metadata ─ register the broker
- *           ─ first delta to all cores (they replay) ─ MSG_OPEN (they serve) ─ unfence ─ ready
+ *           ─ first delta to all cores (they replay) ─ MSG_OPEN (they serve each other)
+ *           ─ MSG_ACCEPT (and clients) ─ unfence ─ ready
  *   run:    admin calls in, deltas out; checkpoints every so often; troubles told by cores
  *   stop:   fence ─ MSG_STOP (cores flush) ─ checkpoints ─ metadata log closed ─ clean-shutdown
  * file
@@ -335,6 +336,10 @@ static void control_core_opened(struct control_core *c, struct msg *msg)
     }
     if (--c->awaited > 0 || c->state.now != CONTROL_OPENING)
         return;
+    if (msg->kind == MSG_OPEN_HOME) {
+        control_core_tell_all(c, MSG_ACCEPT);
+        return;
+    }
     for (uint32_t i = 0; i < c->node->config->broker.listeners_count; i++) {
         if (c->probes[i] >= 0)
             io_socket_close(c->io, c->probes[i]);
@@ -658,6 +663,7 @@ static void control_core_deliver(void *context, struct msg *msg)
         control_core_delta_home(c, msg);
         return;
     case MSG_OPEN_HOME:
+    case MSG_ACCEPT_HOME:
         control_core_opened(c, msg);
         return;
     case MSG_CHECKPOINT_HOME:

@@ -38,7 +38,7 @@ struct delta_letter {
     struct core_id to;
 };
 
-/* MSG_OPEN, MSG_STOP. */
+/* MSG_OPEN, MSG_ACCEPT, MSG_STOP. */
 struct plain_letter {
     struct msg msg;
     int result;           /* 0 or -errno */

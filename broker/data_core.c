@@ -1,7 +1,8 @@
 /* The life of a data core: made, given the metadata, opened for clients, stopped.
  *
- *   WAITING ─ first delta: logs open, WAL replayed ─▶ REPLAYED ─ MSG_OPEN ─▶ SERVING ─ MSG_STOP ─▶
- *   STOPPING (connections end, logs flush) ─▶ STOPPED (its checkpoints can still be asked for)
+ *   WAITING ─ first delta: logs open, WAL replayed ─▶ REPLAYED ─ MSG_OPEN ─▶ SERVING
+ *   (clients from MSG_ACCEPT on) ─ MSG_STOP ─▶ STOPPING (connections end, logs flush) ─▶ STOPPED
+ *   (its checkpoints can still be asked for)
  *
  * Invariants
  *  1. Logs exist exactly for the partitions of the image that hash to this core; they follow each
@@ -402,14 +403,22 @@ void data_core_open(struct data_core *c, struct msg *msg)
         log_core_set_aside_strays(c->logs, data_core_owned_folder, c);
         state_move(&c->state, &states, DATA_CORE_SERVING);
         coordinators_image(c, NULL);
-        for (uint32_t i = 0; i < c->config->listeners_count; i++) {
-            if (c->listening[i].accept.listener < 0)
-                continue;
-            c->listening[i].open = true;
-            io_accept(c->io, &c->listening[i].accept);
-        }
     }
     msg->kind = MSG_OPEN_HOME;
+    mail_send(&c->mail, msg->home, msg);
+}
+
+/* Not before every core serves: of several batches that a client has under way the first would be
+ * refused by a core that does not yet, and a later one taken. */
+void data_core_accept(struct data_core *c, struct msg *msg)
+{
+    for (uint32_t i = 0; i < c->config->listeners_count; i++) {
+        if (c->state.now != DATA_CORE_SERVING || c->listening[i].accept.listener < 0)
+            continue;
+        c->listening[i].open = true;
+        io_accept(c->io, &c->listening[i].accept);
+    }
+    msg->kind = MSG_ACCEPT_HOME;
     mail_send(&c->mail, msg->home, msg);
 }
 

@@ -100,6 +100,7 @@ bool data_core_stopped(const struct data_core *c);
 /* Letters of the control core. */
 void data_core_image(struct data_core *c, struct msg *msg);
 void data_core_open(struct data_core *c, struct msg *msg);
+void data_core_accept(struct data_core *c, struct msg *msg);
 void data_core_checkpoint(struct data_core *c, struct msg *msg);
 void data_core_stop(struct data_core *c, struct msg *msg);
 void data_core_trouble_home(struct data_core *c, struct msg *msg);

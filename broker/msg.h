@@ -19,7 +19,8 @@
  *   MSG_CONTROL_FREE data -> control: its answer has been encoded  flows
  *   MSG_STARTED      data -> control: this core's reactor runs     1
  *   MSG_IMAGE        control -> data: one metadata delta           deltas in flight
- *   MSG_OPEN         control -> data: serve, accept connections    1
+ *   MSG_OPEN         control -> data: serve the other cores        1
+ *   MSG_ACCEPT       control -> data: all do; accept connections   1
  *   MSG_CHECKPOINT   control -> data: tell your checkpoints        1
  *   MSG_STAT         control -> data: add what you have counted    1
  *   MSG_STOP         control -> data: clean shutdown               1
@@ -61,6 +62,8 @@ enum msg_kind {
     MSG_IMAGE_HOME,
     MSG_OPEN,
     MSG_OPEN_HOME,
+    MSG_ACCEPT,
+    MSG_ACCEPT_HOME,
     MSG_CHECKPOINT,
     MSG_CHECKPOINT_HOME,
     MSG_STAT,

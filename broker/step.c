@@ -53,6 +53,7 @@ static void (*const receivers[])(struct data_core *core, struct msg *msg) = {
     [MSG_CONTROL_FREE_HOME] = control_free_home,
     [MSG_IMAGE] = data_core_image,
     [MSG_OPEN] = data_core_open,
+    [MSG_ACCEPT] = data_core_accept,
     [MSG_CHECKPOINT] = data_core_checkpoint,
     [MSG_STAT] = stat_asked,
     [MSG_STOP] = data_core_stop,

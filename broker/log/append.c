@@ -48,8 +48,11 @@ static bool append_admit(struct log *l, struct log_append *a)
     a->base_offset = a->last_offset = NO_OFFSET;
     a->append_time_ms = NO_TIMESTAMP;
     a->log_start_offset = l->start_offset;
-    if (l->core->phase.now == PHASE_REPLAYED) /* the core that sent it serves a moment earlier */
+    if (l->core->phase.now == PHASE_REPLAYED) { /* the core that sent it serves a moment earlier */
+        /* Of what a client has sent ahead the first would be refused, and a later one taken. */
+        assert(a->origin != LOG_ORIGIN_CLIENT);
         return refused(a, KE_NOT_LEADER_OR_FOLLOWER, "The log is not served yet.");
+    }
     if (l->state.now != LOG_OPEN || l->core->phase.now != PHASE_SERVING)
         return refused(a, KE_KAFKA_STORAGE_ERROR, "The log is offline.");
     dir_look(l->dir);

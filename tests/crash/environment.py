@@ -26,7 +26,7 @@ from crash import device  # noqa: E402
 from harness.batch import batch, read_batches, read_records  # noqa: E402
 from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
 from harness.report import Report, Skip  # noqa: E402
-from harness.wire import Client  # noqa: E402
+from harness.wire import Client, Closed  # noqa: E402
 
 STORAGE_ERROR, NONE = 56, 0
 SMALL = {"torc.cores": 2, "torc.memory": 512 << 20, "torc.wal.file.bytes": 1 << 20, "torc.wal.files": 3,
@@ -433,6 +433,46 @@ def removed(s):
     return f"exit status {status}"
 
 
+def eager(s):
+    """Clients come back the moment it listens, with what they sent before: none is refused anything. (Of
+    several batches that are under way the first would be refused, and a later one taken.)"""
+    cores, partitions, peers = 16, 32, 32
+    b = s.broker(torc_cores=cores, torc_memory=2 << 30).start()
+    assert User(b).create("a", partitions)[0] == NONE
+    body = {"acks": -1, "timeout_ms": 15000, "topic_data": [{"name": "a", "partition_data": [
+        {"index": i, "records": batch([(None, b"early")], time=int(time.time() * 1000))}
+        for i in range(partitions)]}]}
+    answered = 0
+
+    def send():
+        while True:  # its port may not be there yet
+            try:
+                client = Client(b.address, 20)
+                client.send("Produce", 7, body)
+                return client
+            except (ConnectionError, Closed):
+                assert b.alive() and time.monotonic() < late, "it does not listen"
+
+    for _ in range(4):
+        b.kill()
+        b.launch()
+        late = time.monotonic() + 20
+        waiting = [send() for _ in range(peers)]
+        while waiting:
+            client = waiting.pop()
+            try:
+                answer = client.receive("Produce", 7)
+            except Closed:  # that one came before it listened for good
+                waiting.append(send())
+                continue
+            for part in answer["responses"][0]["partition_responses"]:
+                assert part["error_code"] == NONE, part
+                answered += 1
+            client.close()
+        b.await_ready()
+    return f"{answered} batches of {peers} clients taken by {cores} cores while they came up, 4 times"
+
+
 # ---- rights, descriptors, memory -------------------------------------------------------------------
 
 def refuses(broker, text, before=None):
@@ -510,7 +550,7 @@ def memory(s):
         resource.RLIMIT_AS, (60 << 20, 60 << 20)))
 
 
-CASES = (full_disk, nearly_full, deletes_when_full, start_when_full, read_only, one_of_two,
+CASES = (eager, full_disk, nearly_full, deletes_when_full, start_when_full, read_only, one_of_two,
          unreadable_at_start, slow_disk, removed, wrong_owner, descriptors, memory)
 
 
