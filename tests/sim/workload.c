@@ -214,6 +214,8 @@ static void run_phases(struct run *r)
         if (!fetcher_done(walker) || (r->options.tellers > 0 && !auditor_done(&r->walker)) ||
             !run_members_done(r) || !r->node.ready || r->node.starts == r->starts_before)
             break;
+        if (r->plan->fault.kind != FAULT_NONE && r->harm.place != 0)
+            break; /* it is not judged yet, nor repaired */
         r->stopping = true;
         sim_signal(r->machine, 15);
         run_move(r, PHASE_STOP, STOP_NS);
