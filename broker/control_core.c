@@ -186,8 +186,7 @@ static bool control_core_starts_without(struct control_core *c, uint32_t dir, in
 {
     const struct broker_config *b = &c->node->config->broker;
     uint32_t failed = c->dirs_failed | 1u << dir;
-    bool passes = error == -ENOMEM || error == -EMFILE || error == -ENFILE;
-    if (error == -EAGAIN || passes || failed == (1u << b->log_dirs_count) - 1 ||
+    if (error == -EAGAIN || log_error_passes(error) || failed == (1u << b->log_dirs_count) - 1 ||
         strcmp(b->log_dirs[dir], b->metadata_log_dir) == 0)
         return false;
     SOMETIMES("a node starts without a directory that cannot be read");

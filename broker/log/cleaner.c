@@ -342,7 +342,7 @@ static void cleaner_judge_error(struct cleaner *k)
                    "%s/%s cannot be cleaned: a batch in it is damaged, of an old format, or larger "
                    "than can be worked on; nothing was changed",
                    l->dir->path, l->folder);
-    } else if (!error_passes(k->error)) {
+    } else if (!log_error_passes(k->error)) {
         dir_fail(l->dir, k->error, "cleaning a log");
     }
 }

@@ -331,12 +331,9 @@ static int flush_write(struct flush *f)
         error = flush_arm_write(f, FILE_TIME, &f->time_iov, 1,
                                 (uint64_t)s->behind.times * TIME_ENTRY_SIZE, size);
     }
-    if (error != 0)
-        f->error = error;
-    if (f->pending > 0)
-        return 0;
-    segment_unuse(l, s);
-    return error;
+    if (f->pending == 0)
+        segment_unuse(l, s);
+    return error; /* what is armed comes back first, and then the flush is over */
 }
 
 /* What waited for a page-cache write (write.caching). */
@@ -622,7 +619,7 @@ static void flush_judge_error(struct flush *f)
     l->want_sync |= f->settle;
     if (f->error == -ENOSPC || f->error == -EDQUOT)
         dir_full(l->dir);
-    else if (!error_passes(f->error))
+    else if (!log_error_passes(f->error))
         dir_fail(l->dir, f->error, "writing a segment");
 }
 

@@ -165,7 +165,7 @@ static bool open_error_of_log(int error)
 
 static bool open_error_passes(int error)
 {
-    return error == -ENOSPC || error == -EDQUOT || error_passes(error);
+    return error == -ENOSPC || error == -EDQUOT || log_error_passes(error);
 }
 
 /* Its files: found or made. A log whose disk refuses is FAILED, not an error of the caller. At

@@ -15,6 +15,8 @@
 #ifndef BROKER_LOG_LOG_H
 #define BROKER_LOG_LOG_H
 
+#include <errno.h>
+
 #include "broker/config/topic_config.h"
 #include "core/histogram.h"
 #include "core/list.h"
@@ -347,5 +349,11 @@ struct log_core_times {
     struct histogram wal_write_ns, wal_write_bytes, wal_write_batches;
 };
 const struct log_core_times *log_core_times(const struct log_core *core);
+
+/* Want of memory or descriptors: it says nothing about the directory, and is over some day. */
+static inline bool log_error_passes(int error)
+{
+    return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+}
 
 #endif

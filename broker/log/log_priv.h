@@ -426,12 +426,6 @@ struct log {
     uint32_t users;          /* flush and cold reads; a deleted log is freed at 0 */
 };
 
-/* Want of memory or descriptors: it says nothing about the directory, and is over some day. */
-static inline bool error_passes(int error)
-{
-    return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
-}
-
 static inline const struct topic_config *log_config(const struct log *l)
 {
     return &l->config->topic;

@@ -242,7 +242,7 @@ void retention_of_log(struct log *l)
         error = log_remove_segments(l, count);
     if (error == -ENOSPC || error == -EDQUOT)
         dir_full(l->dir);
-    else if (error != 0 && !error_passes(error))
+    else if (error != 0 && !log_error_passes(error))
         dir_fail(l->dir, error, "removing old segments");
 }
 
@@ -263,7 +263,7 @@ static void deletes_end_now(struct wal *w, struct wal_group *g)
         SOMETIMES("records are deleted without the WAL");
         if (error == 0) {
             list_push_back(&l->core->deletes_completed, &d->link);
-        } else if (error == -ENOSPC || error == -EDQUOT || error_passes(error)) {
+        } else if (error == -ENOSPC || error == -EDQUOT || log_error_passes(error)) {
             delete_refuse(d, KE_KAFKA_STORAGE_ERROR);
         } else {
             list_push_back(&g->deletes, &d->link); /* wal_fail answers it */

@@ -501,7 +501,7 @@ static void wal_prepare(struct wal *w)
             dir_full(w->dir);
         else if (full) /* not needed yet */
             w->make_ns = io_now_ns(wal_core(w)->io) + WAL_MAKE_REST_NS;
-        else if (error_passes(error))
+        else if (log_error_passes(error))
             wal_make_later(w, error);
         else if (error != 0)
             dir_fail(w->dir, error, "making a WAL file");

@@ -273,41 +273,41 @@ def harmless(case):
     return None
 
 
-def work(made, root, todo, done):
+def work(made, root, cases, results):
     bench = Bench(made, root)
-    done.put(None)
-    for case in iter(todo.get, None):
+    results.put(None)
+    for case in iter(cases.get, None):
         try:
             result = bench.run(case)
         except Exception as e:  # told to whoever waits
             result = ("CRASH", False, f"the test: {type(e).__name__} {e}")
-        done.put((case, *result))
-    done.put(None)
+        results.put((case, *result))
+    results.put(None)
 
 
 def drive(made, chosen, jobs, root, seconds):
     """Yields (case, outcome, found, detail)."""
-    todo, done = multiprocessing.Queue(), multiprocessing.Queue()
+    cases, results = multiprocessing.Queue(), multiprocessing.Queue()
     workers = []
     for i in range(jobs):
         (root / str(i)).mkdir()
-        workers.append(multiprocessing.Process(target=work, args=(made, root / str(i), todo, done),
+        workers.append(multiprocessing.Process(target=work, args=(made, root / str(i), cases, results),
                                                daemon=True))
         workers[-1].start()
     for _ in workers:
-        done.get()
+        results.get()
     late, given, back = time.monotonic() + seconds, 0, 0
     while given < min(len(chosen), 2 * jobs):
-        todo.put(chosen[given])
+        cases.put(chosen[given])
         given += 1
     while back < given:
-        yield done.get()
+        yield results.get()
         back += 1
         if given < len(chosen) and time.monotonic() < late:
-            todo.put(chosen[given])
+            cases.put(chosen[given])
             given += 1
     for _ in workers:
-        todo.put(None)
+        cases.put(None)
     for w in workers:
         w.join(10)
 
