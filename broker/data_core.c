@@ -79,11 +79,8 @@ static uint32_t data_core_conns_max(const struct data_core *c)
 
 static int data_core_make(struct data_core *c, char *why, size_t why_size)
 {
-    struct io_config config = {.world = c->node->world,
-                               .core = c->id,
-                               .mem = &c->mem,
-                               .trace = &c->trace,
-                               .spin_us = (uint32_t)c->config->torc_spin_us};
+    struct io_config config = {
+        .world = c->node->world, .core = c->id, .mem = &c->mem, .trace = &c->trace};
     int error = io_start(&c->io, &config, why, why_size);
     if (error != 0)
         return error;

@@ -98,6 +98,8 @@ void data_core_turn(struct data_core *c, uint64_t wait_until_ns)
             until = 0;
     }
     io_gather(c->io, gather_turn(&c->gather, io_now_ns(c->io)));
+    if (c->logs != NULL)
+        io_spin(c->io, log_core_near_ns(c->logs, (uint32_t)c->config->torc_spin_us * NS_PER_US));
     io_poll(c->io, until, TURN_COMPLETIONS_MAX);
     bell_awake(bell);
     c->turns++;

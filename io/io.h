@@ -48,7 +48,6 @@ struct io_config {
     struct trace *trace; /* one line per feature that is missing and what it falls back to */
     uint32_t recv_buffers_count; /* power of two; 0: 16 */
     uint32_t recv_buffer_size;   /* multiple of 4096; 0: 64 KiB */
-    uint32_t spin_us;            /* how long io_poll looks before it sleeps; 0: sleeps at once */
 };
 
 /* On the core's own thread, once per core of a world. 0 or -errno with `why` as above. */
@@ -63,6 +62,10 @@ uint32_t io_poll(struct io *io, uint64_t until_ns, uint32_t budget);
  * long, for more to come with it: fewer turns for the same work. 0: never. Where the kernel cannot
  * (before 6.12), and under simulation, nothing is kept back. */
 void io_gather(struct io *io, uint64_t ns);
+/* Until then a poll that has to wait looks for completions rather than sleeps: one is near, and a
+ * wake takes long. It rests in between: it looks for a third of the time at most. 0: sleeps at
+ * once. Under simulation nothing is looked for. */
+void io_spin(struct io *io, uint64_t until_ns);
 /* Makes core `to` return from its io_poll. From any core of the same world. */
 void io_wake(struct io *from, struct core_id to);
 

@@ -90,6 +90,10 @@ void log_core_lose_dir(struct log_core *core, uint32_t dir);
 NODISCARD int log_core_serve(struct log_core *core);
 /* End of a turn: starts the WAL writes for what was appended in it. */
 void log_core_turn(struct log_core *core);
+/* When all writes of the WAL that are under way should be done, going by the last ones; 0 where
+ * that is not near: there are none, they take longer than max_ns, or so many batches wait for them
+ * that the core has work anyway. */
+uint64_t log_core_near_ns(const struct log_core *core, uint64_t max_ns);
 /* Clean shutdown: refuses appends, flushes and syncs everything, trims, writes snapshots; then
  * op.done (result 0, or -errno when a directory failed). Afterwards the checkpoint parts below can
  * still be asked for. */

@@ -28,9 +28,10 @@
 #include "broker/log/segment.h"
 #include "core/lab.h"
 
-#define TICK_NS        (1 * NS_PER_S)
-#define ROOM_CHUNKS    4u /* appends are admitted while so many chunks can be had */
-#define TABLE_ROOM_MIN 64u
+#define TICK_NS          (1 * NS_PER_S)
+#define ROOM_CHUNKS      4u /* appends are admitted while so many chunks can be had */
+#define NEAR_WAITERS_MAX 2u
+#define TABLE_ROOM_MIN   64u
 
 static const struct state_table core_phases = {
     .name = "log_core",
@@ -300,6 +301,23 @@ void log_core_turn(struct log_core *c)
     for (uint32_t i = 0; i < c->dirs_count; i++)
         dir_tell_failure(&c->dirs[i]);
     core_complete(c); /* what was refused just now shall not wait for another turn */
+}
+
+uint64_t log_core_near_ns(const struct log_core *c, uint64_t max_ns)
+{
+    uint64_t until = 0;
+    uint32_t waiting = 0;
+    for (uint32_t i = 0; i < c->dirs_count; i++) {
+        const struct wal *w = &c->dirs[i].wal;
+        if (w->writes_count > 0 && w->typical_ns > max_ns)
+            return 0;
+        for (uint32_t j = 0; j < w->writes_count; j++) {
+            const struct wal_write *x = &w->writes[(w->writes_head + j) % WAL_WRITES_MAX];
+            waiting += x->entries;
+            until = MAX(until, x->begun_ns + 2 * w->typical_ns);
+        }
+    }
+    return waiting <= NEAR_WAITERS_MAX ? until : 0;
 }
 
 /* One log's share of housekeeping. */

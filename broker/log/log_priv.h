@@ -245,6 +245,7 @@ struct wal {
     struct wal_write writes[WAL_WRITES_MAX]; /* ring: oldest at writes_head */
     uint32_t writes_head, writes_count;
     uint32_t flying_bytes;
+    uint64_t typical_ns; /* a write takes: moving average */
     struct io_sync sync; /* where writes are not direct: of the one write there is */
     uint8_t *header_block;
     struct io_rw zero_rw;

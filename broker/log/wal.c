@@ -689,7 +689,9 @@ static void wal_complete(struct wal *w, struct wal_write *done)
                  "a write of the WAL overtakes the one before it");
     done->done = true;
     struct log_core *c = wal_core(w);
-    histogram_record(&c->times.wal_write_ns, io_now_ns(c->io) - done->begun_ns);
+    uint64_t took = io_now_ns(c->io) - done->begun_ns;
+    histogram_record(&c->times.wal_write_ns, took);
+    w->typical_ns = (w->typical_ns * 7 + took) / 8;
     while (w->writes_count > 0 && w->writes[w->writes_head].done) {
         struct wal_write *x = &w->writes[w->writes_head];
         for (uint32_t i = 0; i < x->groups_count; i++) {

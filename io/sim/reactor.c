@@ -354,6 +354,12 @@ void io_gather(struct io *io, uint64_t ns)
     assert(ns < NS_PER_S);
 }
 
+void io_spin(struct io *io, uint64_t until_ns)
+{
+    assert(core_same(core_self(), io->id));
+    (void)until_ns;
+}
+
 uint32_t io_poll(struct io *io, uint64_t until_ns, uint32_t budget)
 {
     assert(core_same(core_self(), io->id));

@@ -16,9 +16,10 @@
  *     is relative, taken from the clock just before the wait, so it cannot be early.
  *  5. Clocks are read once per poll, after waking.
  *
- * Spinning: a core that had something to do less than spin_us ago looks at the completion ring for
- * that long before it sleeps, if waits have lately been that short. Looking costs no system call:
- * the kernel raises IORING_SQ_TASKRUN in shared memory when there is work to fetch.
+ * Spinning: who knows that a completion is near (io_spin) has the core look at the completion ring
+ * until then: a wake takes a virtual CPU 20 to 50 us. Looking costs no system call: the kernel
+ * raises IORING_SQ_TASKRUN in shared memory when there is work to fetch. After a spin the core
+ * rests for twice as long, so that it looks for a third of the time at most, whatever it is told.
  *
  * Failures: a full submission queue is submitted and filled again. -EBUSY and -EAGAIN of an enter
  * leave the entries queued for the next turn. A completion lost by the kernel (-EBADR, it had no
@@ -32,16 +33,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCH         64u /* completions looked at together */
-#define SUBMITS_MAX   1000u
-#define ROUNDS_MAX    1000u           /* of one poll that only met io's own completions */
-#define STOP_NS_MAX   (10 * NS_PER_S) /* a device that takes longer will not answer */
-#define STOP_TURN_NS  100000000
-#define IOWQ_WORKERS  4u
-#define SLEEP_NS_MAX  (3600 * NS_PER_S) /* then it looks around, and sleeps on */
-#define GATHER_MAX    32u               /* completions that end a gathering wait before its time */
-#define SIGMASK_SIZE  8u                /* as the kernel has it */
-#define SPIN_GAPS_MAX 8u                /* idle gaps are averaged as at most so many spins long */
+#define BATCH        64u /* completions looked at together */
+#define SUBMITS_MAX  1000u
+#define ROUNDS_MAX   1000u           /* of one poll that only met io's own completions */
+#define STOP_NS_MAX  (10 * NS_PER_S) /* a device that takes longer will not answer */
+#define STOP_TURN_NS 100000000
+#define IOWQ_WORKERS 4u
+#define SLEEP_NS_MAX (3600 * NS_PER_S) /* then it looks around, and sleeps on */
+#define GATHER_MAX   32u               /* completions that end a gathering wait before its time */
+#define SIGMASK_SIZE 8u                /* as the kernel has it */
+#define SPIN_RESTS   2u                /* as long as the spin before */
 
 /* ---- clocks and chance ----------------------------------------------------------------------- */
 
@@ -323,21 +324,26 @@ static void enter(struct io *io)
     assert(n >= 0 || enter_error_passes(n));
 }
 
-/* Looks for a completion for a while; true when there is one. */
-static bool spin(struct io *io, uint64_t now, uint64_t until_ns)
+/* Looks for a completion until then; true when there is one. */
+static bool spin(struct io *io, uint64_t until_ns)
 {
-    uint64_t end = MIN(io->busy_ns + io->spin_ns, until_ns);
-    if (io->idle_ns > io->spin_ns * SPIN_GAPS_MAX / 2 || now >= end)
-        return false;
     enter(io);
     while (io_uring_cq_ready(io->ring) == 0) {
-        if (clock_ns(CLOCK_MONOTONIC) >= end)
+        if (clock_ns(CLOCK_MONOTONIC) >= until_ns)
             return false;
         __builtin_ia32_pause();
         if (kernel_calls(io) || !io->taskrun_flag)
             enter(io);
     }
     return true;
+}
+
+static bool spin_then_rest(struct io *io, uint64_t start_ns, uint64_t until_ns)
+{
+    bool found = spin(io, MIN(io->spin_until_ns, until_ns));
+    uint64_t end = clock_ns(CLOCK_MONOTONIC);
+    io->spin_from_ns = end + (end - start_ns) * SPIN_RESTS;
+    return found;
 }
 
 /* Not liburing's call for it: that is of 2.8, and the wait must know what the submission has
@@ -379,19 +385,23 @@ static void wait(struct io *io, uint64_t until_ns)
         gather(io, MIN(until_ns - start, SLEEP_NS_MAX));
         return;
     }
-    if (io->spin_ns == 0 || !spin(io, start, until_ns)) {
-        uint64_t now = io->spin_ns == 0 ? start : clock_ns(CLOCK_MONOTONIC);
-        uint64_t left = now < until_ns ? MIN(until_ns - now, SLEEP_NS_MAX) : 0;
-        struct __kernel_timespec t = {.tv_sec = (int64_t)(left / NS_PER_S),
-                                      .tv_nsec = (int64_t)(left % NS_PER_S)};
-        struct io_uring_cqe *cqe;
-        int n = io_uring_submit_and_wait_timeout(io->ring, &cqe, 1, &t, NULL);
-        assert(n >= 0 || enter_error_passes(n));
+    if (start < io->spin_until_ns && start >= io->spin_from_ns) {
+        if (spin_then_rest(io, start, until_ns))
+            return;
+        start = clock_ns(CLOCK_MONOTONIC);
     }
-    if (io->spin_ns > 0) {
-        uint64_t gap = clock_ns(CLOCK_MONOTONIC) - start;
-        io->idle_ns = (io->idle_ns * 7 + MIN(gap, io->spin_ns * SPIN_GAPS_MAX)) / 8;
-    }
+    uint64_t left = start < until_ns ? MIN(until_ns - start, SLEEP_NS_MAX) : 0;
+    struct __kernel_timespec t = {.tv_sec = (int64_t)(left / NS_PER_S),
+                                  .tv_nsec = (int64_t)(left % NS_PER_S)};
+    struct io_uring_cqe *cqe;
+    int n = io_uring_submit_and_wait_timeout(io->ring, &cqe, 1, &t, NULL);
+    assert(n >= 0 || enter_error_passes(n));
+}
+
+void io_spin(struct io *io, uint64_t until_ns)
+{
+    assert(core_same(core_self(), io->core));
+    io->spin_until_ns = until_ns;
 }
 
 void io_gather(struct io *io, uint64_t ns)
@@ -418,8 +428,6 @@ uint32_t io_poll(struct io *io, uint64_t until_ns, uint32_t budget)
             wait(io, until_ns);
         clocks_sample(io);
         count = reap(io, budget);
-        if (count > 0 || io->woken)
-            io->busy_ns = io->now_ns;
         if (count > 0 || io->woken || io->nudged || io->now_ns >= until_ns)
             break;
     }
@@ -484,7 +492,6 @@ int io_start(struct io **out, const struct io_config *config, char *why, size_t 
     io->core = config->core;
     io->multishot = (io->world->lacks & WITHOUT_MULTISHOT) == 0;
     io->taskrun_flag = (io->ring->flags & IORING_SETUP_TASKRUN_FLAG) != 0;
-    io->spin_ns = config->spin_us * NS_PER_US;
     io->signal_fd = -1;
     list_init(&io->starving);
     io_entropy(io, io->random, sizeof(io->random));

@@ -68,11 +68,9 @@ struct io {
 
     uint64_t now_ns;
     int64_t wall_ms;
-    uint64_t spin_ns;
-    uint64_t gather_ns; /* io_gather */
-    uint64_t busy_ns;   /* when the last completion came */
-    uint64_t idle_ns;   /* moving average of how long it waited for one */
-    uint32_t inflight;  /* completions that the kernel still owes, of any kind but cancels */
+    uint64_t spin_from_ns, spin_until_ns; /* not before, for its rest; io_spin */
+    uint64_t gather_ns;                   /* io_gather */
+    uint32_t inflight; /* completions that the kernel still owes, of any kind but cancels */
     uint64_t random[4];
 
     /* receive buffers: see receive.c */

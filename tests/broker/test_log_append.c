@@ -53,6 +53,31 @@ Test(log_append, groups_what_came_while_a_write_was_in_flight)
     log_rig_end(&r);
 }
 
+Test(log_append, says_when_a_write_is_near_its_end_if_few_wait_for_it)
+{
+    struct log_rig r;
+    log_rig_start(&r);
+    log_rig_open(&r);
+    log_rig_serve(&r);
+    struct log *l = log_rig_log(&r, 1, NULL);
+    struct log_rig_append a[9];
+    cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(0)), KE_NONE); /* from it the rest is known */
+    cr_assert_eq(log_core_near_ns(r.core, NS_PER_S), 0, "nothing is under way");
+    cr_assert(log_rig_append(&r, l, &a[0], BATCH_SPEC(0)));
+    log_core_turn(r.core);
+    uint64_t now = io_now_ns(r.io.io);
+    cr_assert_gt(log_core_near_ns(r.core, NS_PER_S), now);
+    cr_assert_eq(log_core_near_ns(r.core, 0), 0, "longer than it may take");
+    for (uint32_t i = 1; i < 9; i++)
+        cr_assert(log_rig_append(&r, l, &a[i], BATCH_SPEC(0)));
+    log_core_turn(r.core);
+    cr_assert_eq(log_core_near_ns(r.core, NS_PER_S), 0, "many wait");
+    LOG_UNTIL(&r, a[8].done > 0);
+    cr_assert_eq(log_core_near_ns(r.core, NS_PER_S), 0);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 struct watching {
     struct log_watch w;
     uint32_t fired;

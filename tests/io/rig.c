@@ -18,8 +18,7 @@ void rig_start(struct rig *rig, struct rig_options options)
     struct io_config config = {.world = rig->world,
                                .mem = &rig->mem,
                                .recv_buffers_count = options.buffers_count,
-                               .recv_buffer_size = options.buffer_size,
-                               .spin_us = options.spin_us};
+                               .recv_buffer_size = options.buffer_size};
     cr_assert_eq(io_start(&rig->io, &config, why, sizeof(why)), 0, "%s", why);
 }
 

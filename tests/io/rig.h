@@ -46,7 +46,7 @@ struct rig {
 };
 
 struct rig_options {
-    uint32_t without, buffers_count, buffer_size, spin_us;
+    uint32_t without, buffers_count, buffer_size;
 };
 
 void rig_start(struct rig *rig, struct rig_options options);

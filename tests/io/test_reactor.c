@@ -16,14 +16,15 @@ static uint64_t thread_cpu_ns(void)
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
-static void never_early(struct rig_options options, uint64_t gather_ns)
+static void never_early(struct rig_options options, uint64_t gather_ns, uint64_t spin_ns)
 {
     struct rig rig;
     rig_start(&rig, options);
     io_gather(rig.io, gather_ns);
     static const uint64_t waits[] = {1, 1000, 50000, 100000, 1000000, 3000000, 20000000};
     for (uint32_t i = 0; i < 50; i++) {
-        uint64_t until = io_clock_ns(rig.io) + waits[i % 7] + i;
+        uint64_t now = io_clock_ns(rig.io), until = now + waits[i % 7] + i;
+        io_spin(rig.io, spin_ns == 0 ? 0 : now + spin_ns);
         cr_assert_eq(io_poll(rig.io, until, 16), 0);
         cr_assert_geq(io_clock_ns(rig.io), until);
         cr_assert_geq(io_now_ns(rig.io), until);
@@ -33,23 +34,23 @@ static void never_early(struct rig_options options, uint64_t gather_ns)
 
 Test(reactor, a_poll_never_returns_before_its_time)
 {
-    never_early((struct rig_options){0}, 0);
+    never_early((struct rig_options){0}, 0, 0);
 }
 
 Test(reactor, a_poll_never_returns_before_its_time_when_it_spins)
 {
-    never_early((struct rig_options){.spin_us = 50}, 0);
+    never_early((struct rig_options){0}, 0, 50 * NS_PER_US);
 }
 
 Test(reactor, a_poll_never_returns_before_its_time_on_a_plain_ring)
 {
-    never_early((struct rig_options){.without = WITHOUT_DEFER | WITHOUT_COOP | WITHOUT_MSG_RING},
+    never_early((struct rig_options){.without = WITHOUT_DEFER | WITHOUT_COOP | WITHOUT_MSG_RING}, 0,
                 0);
 }
 
 Test(reactor, a_poll_never_returns_before_its_time_when_it_gathers)
 {
-    never_early((struct rig_options){0}, 70 * NS_PER_US);
+    never_early((struct rig_options){0}, 70 * NS_PER_US, 0);
 }
 
 /* ---- gathering ------------------------------------------------------------------------------- */
@@ -175,14 +176,42 @@ Test(reactor, a_poll_without_time_does_not_wait)
     rig_stop(&rig);
 }
 
-Test(reactor, an_idle_core_uses_no_cpu_even_if_it_may_spin)
+/* CPU time of polls of a millisecond for 300 ms, each told that a completion is near for spin_ns.
+ */
+static uint64_t polls_cpu_ns(uint64_t spin_ns)
 {
     struct rig rig;
-    rig_start(&rig, (struct rig_options){.spin_us = 100});
-    uint64_t start = thread_cpu_ns(), until = io_clock_ns(rig.io) + 300 * NS_PER_MS;
-    while (io_clock_ns(rig.io) < until)
-        (void)io_poll(rig.io, until, 16);
-    cr_assert_lt(thread_cpu_ns() - start, 20 * NS_PER_MS);
+    rig_start(&rig, (struct rig_options){0});
+    uint64_t start = thread_cpu_ns(), now, until = io_clock_ns(rig.io) + 300 * NS_PER_MS;
+    while ((now = io_clock_ns(rig.io)) < until) {
+        io_spin(rig.io, now + spin_ns);
+        (void)io_poll(rig.io, now + NS_PER_MS, 16);
+    }
+    uint64_t cpu = thread_cpu_ns() - start;
+    rig_stop(&rig);
+    return cpu;
+}
+
+Test(reactor, a_core_looks_while_a_completion_is_near_but_for_a_third_of_its_time_at_most)
+{
+    uint64_t asleep = polls_cpu_ns(0), looking = polls_cpu_ns(NS_PER_S);
+    cr_assert_gt(looking, asleep);
+    cr_assert_lt(looking, 150 * NS_PER_MS + asleep);
+}
+
+Test(reactor, a_core_that_looks_sees_what_completes)
+{
+    struct rig rig;
+    struct alarms alarms = {0};
+    rig_start(&rig, (struct rig_options){0});
+    for (uint32_t i = 0; i < 20; i++) {
+        alarms_add(&alarms, &rig, NS_PER_MS);
+        uint64_t now = io_clock_ns(rig.io);
+        io_spin(rig.io, now + 5 * NS_PER_S);
+        cr_assert_eq(io_poll(rig.io, now + 5 * NS_PER_S, 16), 1);
+        cr_assert_lt(io_now_ns(rig.io), now + 5 * NS_PER_S);
+    }
+    alarms_end(&alarms, &rig);
     rig_stop(&rig);
 }
 

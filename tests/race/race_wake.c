@@ -19,8 +19,7 @@ struct court {
     struct mem mem; /* of the start-up thread */
     struct ring rings[2];
     struct bell bells[2];
-    uint32_t spin_us;
-    uint64_t gather_ns;
+    uint64_t spin_ns, gather_ns;
 };
 
 struct player {
@@ -57,6 +56,8 @@ static void *catch_ball(struct player *p)
     void *ball;
     while (ring_drain(ring, &ball, 1) == 0) {
         bell_sleep(bell);
+        if (p->court->spin_ns > 0)
+            io_spin(p->io, io_clock_ns(p->io) + p->court->spin_ns);
         (void)io_poll(p->io, ring_pending(ring) ? 0 : limit, 16);
         bell_awake(bell);
         CHECK(io_now_ns(p->io) < limit);
@@ -71,10 +72,8 @@ static void play(void *argument)
     char why[256];
     core_enter((struct core_id){p->index});
     CHECK(mem_init(&p->mem, 16 << 20) == 0);
-    struct io_config config = {.world = p->court->world,
-                               .core = {.index = p->index},
-                               .mem = &p->mem,
-                               .spin_us = p->court->spin_us};
+    struct io_config config = {
+        .world = p->court->world, .core = {.index = p->index}, .mem = &p->mem};
     CHECK(io_start(&p->io, &config, why, sizeof(why)) == 0);
     io_gather(p->io, p->court->gather_ns);
     if (p->index == 0)
@@ -93,11 +92,11 @@ static void play(void *argument)
     core_leave();
 }
 
-static void game(const char *name, uint32_t without, uint32_t spin_us, uint64_t gather_ns)
+static void game(const char *name, uint32_t without, uint64_t spin_ns, uint64_t gather_ns)
 {
     static struct court court;
     char why[256];
-    court.spin_us = spin_us;
+    court.spin_ns = spin_ns;
     court.gather_ns = gather_ns;
     CHECK(mem_init(&court.mem, 1 << 20) == 0);
     CHECK(uring_world_start(&court.world, 2, without, why, sizeof(why)) == 0);
@@ -122,7 +121,7 @@ static void game(const char *name, uint32_t without, uint32_t spin_us, uint64_t 
 int main(void)
 {
     game("rings", 0, 0, 0);
-    game("rings, looking first", 0, 20, 0);
+    game("rings, looking first", 0, 20 * NS_PER_US, 0);
     game("rings, gathering", 0, 0, 30 * NS_PER_US);
     game("eventfds", WITHOUT_MSG_RING, 0, 0);
     game("plain rings", WITHOUT_DEFER | WITHOUT_COOP, 0, 0);
