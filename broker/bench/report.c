@@ -415,6 +415,11 @@ void report_json_result(struct text *t, const char *key, const struct bench_resu
                                                  "fetch",    "ending",  "heartbeat"};
     text_json_open(t, key, '{');
     text_json_string(t, "kind", kinds[r->options.kind]);
+    struct text about;
+    text_init(&about, t->mem);
+    report_head(&about, r);
+    text_json_string(t, "about", about.data == NULL ? "" : about.data);
+    text_free(&about);
     json_options(t, r);
     text_json_number(t, "seconds", r->seconds);
     text_json_number(t, "read_seconds", r->read_seconds);

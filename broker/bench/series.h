@@ -51,8 +51,5 @@ NODISCARD bool series_compare(const struct bench_series *s, enum series_metric m
 
 /* All histograms as a log that HdrHistogram's tools read. */
 void series_hdr(struct text *t, const struct bench_series *s, const struct provenance *p);
-/* A page of its own: tables and curves of all points. */
-void series_html(struct text *t, const struct bench_series *s, const struct provenance *p,
-                 const char *title);
 
 #endif

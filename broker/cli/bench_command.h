@@ -43,6 +43,7 @@ int command_bench_e2e(struct cli *c);
 int command_bench_catch_up(struct cli *c);
 int command_bench_connections(struct cli *c);
 int command_bench_floor(struct cli *c);
+int command_bench_page(struct cli *c);
 int command_bench_suite(struct cli *c);
 int command_bench_txn(struct cli *c);
 int command_bench_groups(struct cli *c);

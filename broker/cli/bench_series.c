@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/cli/bench_page.h"
 #include "broker/cli/bench_suite.h"
 
 #define SWEEP_MAX     64u /* values of an axis */
@@ -77,22 +78,6 @@ static struct bench_point *load(struct question *q, const struct bench_options *
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-static bool write_file(struct question *q, const char *path, const struct text *t)
-{
-    struct io *io = q->cli->io;
-    int error = t->failed ? -ENOMEM : 0;
-    int fd = error != 0 ? error : io_open(io, path, IO_WRITE | IO_CREATE | IO_TRUNC);
-    if (fd >= 0) {
-        int64_t n = io_pwrite(io, fd, t->data, t->size, 0);
-        error = n < 0 ? (int)n : 0;
-        io_close(io, fd);
-    }
-    if (fd >= 0 && error == 0)
-        return true;
-    cli_complain(q->cli, "%s: %s", path, strerror(fd < 0 ? -fd : -error));
-    return false;
-}
-
 static void json_ratios(struct text *t, const struct bench_series *s)
 {
     text_json_open(t, "ratios", '{');
@@ -109,44 +94,43 @@ static void json_ratios(struct text *t, const struct bench_series *s)
     text_json_close(t, '}');
 }
 
-static bool write_json(struct question *q)
+static void json_all(struct text *t, const struct question *q)
 {
-    struct text t;
     const struct bench_series *s = &q->series;
-    text_init(&t, &q->cli->mem);
-    text_json_open(&t, NULL, '{');
-    text_json_string(&t, "command", q->cli->command->name);
-    text_json_string(&t, "version", q->provenance.version);
-    report_json_provenance(&t, "provenance", &q->provenance);
+    text_json_open(t, NULL, '{');
+    text_json_string(t, "command", q->cli->command->name);
+    text_json_string(t, "version", q->provenance.version);
+    report_json_provenance(t, "provenance", &q->provenance);
     if (q->floor != NULL)
-        floor_json(&t, "floor", q->floor);
-    if (s->count > 0)
-        report_json_result(&t, "result", &s->points[0]->result);
-    text_json_open(&t, "series", '[');
-    for (uint32_t i = 1; i < s->count; i++) {
-        text_json_open(&t, NULL, '{');
-        text_json_string(&t, "label", s->points[i]->label);
-        report_json_result(&t, "result", &s->points[i]->result);
-        text_json_close(&t, '}');
+        floor_json(t, "floor", q->floor);
+    if (s->count > 0) {
+        text_json_string(t, "label", s->points[0]->label);
+        report_json_result(t, "result", &s->points[0]->result);
     }
-    text_json_close(&t, ']');
-    if (s->count > 1 && s->points[1]->other)
-        json_ratios(&t, s);
-    text_json_close(&t, '}');
-    text_put(&t, "\n", 1);
-    bool good = write_file(q, cli_value(q->cli, "json"), &t);
-    text_free(&t);
-    return good;
+    text_json_open(t, "series", '[');
+    for (uint32_t i = 1; i < s->count; i++) {
+        text_json_open(t, NULL, '{');
+        text_json_string(t, "label", s->points[i]->label);
+        report_json_result(t, "result", &s->points[i]->result);
+        text_json_close(t, '}');
+    }
+    text_json_close(t, ']');
+    if (s->count > 1 && s->points[1]->other) {
+        json_ratios(t, s);
+        text_json_number(t, "threshold", s->threshold);
+    }
+    text_json_close(t, '}');
+    text_put(t, "\n", 1);
 }
 
-static bool write_html(struct question *q)
+/* The page is made of the same JSON, whether that was asked for or not. */
+static bool write_json(struct question *q, const char *file, const char *page)
 {
     struct text t;
-    char title[128];
-    (void)snprintf(title, sizeof(title), "torc %s", q->cli->command->name);
     text_init(&t, &q->cli->mem);
-    series_html(&t, &q->series, &q->provenance, title);
-    bool good = write_file(q, cli_value(q->cli, "html"), &t);
+    json_all(&t, q);
+    bool good = file == NULL || bench_file_write(q->cli, file, &t);
+    good = good && (page == NULL || bench_page_write(q->cli, page, &t));
     text_free(&t);
     return good;
 }
@@ -156,7 +140,7 @@ static bool write_hdr(struct question *q)
     struct text t;
     text_init(&t, &q->cli->mem);
     series_hdr(&t, &q->series, &q->provenance);
-    bool good = write_file(q, cli_value(q->cli, "hdr"), &t);
+    bool good = bench_file_write(q->cli, cli_value(q->cli, "hdr"), &t);
     text_free(&t);
     return good;
 }
@@ -457,9 +441,8 @@ static int ask_versus(struct question *q, uint32_t repeats)
 /* What was measured goes into the files that were asked for, also if the question ended badly. */
 static int write_files(struct question *q, int code)
 {
-    if (asked_has(q->asked, "json") && q->series.count > 0 && !write_json(q))
-        code = EXIT_FAILED;
-    if (asked_has(q->asked, "html") && q->series.count > 0 && !write_html(q))
+    const char *json = cli_value(q->cli, "json"), *page = cli_value(q->cli, "html");
+    if (q->series.count > 0 && (json != NULL || page != NULL) && !write_json(q, json, page))
         code = EXIT_FAILED;
     if (asked_has(q->asked, "hdr") && q->series.count > 0 && !write_hdr(q))
         code = EXIT_FAILED;
@@ -509,7 +492,7 @@ int command_bench_floor(struct cli *c)
     asked_provenance(a, &q->provenance);
     bool good = ask_floor(q, c->parsed.positionals_count > 0 ? c->parsed.positionals[0] : ".");
     if (good && asked_has(a, "json"))
-        good = write_json(q);
+        good = write_json(q, cli_value(c, "json"), NULL);
     return good ? EXIT_OK : EXIT_FAILED;
 }
 

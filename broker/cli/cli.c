@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker/bench/page.h"
 #include "broker/cli/version.h"
 #include "broker/config/config_table.h"
 #include "core/core.h"
@@ -125,6 +126,11 @@ const struct command cli_commands[] = {
     {"bench floor", "[DIR]", 0, 1, "what this machine does without a broker",
      "Scheduling, timers, loopback, and the device under DIR (here) at depths of 1 to 32 writes.",
      bench_floor_options, command_bench_floor},
+    {"bench page", "PAGE.html RUN.json...", 2, 1 + PAGE_RUNS_MAX, "a page of saved runs",
+     "Of what --json wrote, or perf/compare. Loads of the same name lie over each other, so that "
+     "two\n"
+     "runs can be compared.",
+     NULL, command_bench_page},
     {"stat", "", 0, 0, "show where the time of a running broker's requests and cores goes",
      "Asks a broker of this machine that runs as this user (or anybody's, as root). Figures count\n"
      "from its start.",

@@ -269,6 +269,47 @@ def series(b):
     assert low <= mean <= high and "95 % confidence" in out, found["ratios"]
 
 
+def pages(b):
+    """Saved runs over each other, and the document of another program, with what was lost as plain as what was won."""
+    files = [b.folder / f"run{n}.json" for n in (1, 2)]
+    for n, file in enumerate(files):
+        b.sound("produce", "--topic", "p", "--rate", 300 + n, "--seconds", 0.4, "--warmup", 0)
+        file.write_bytes((b.folder / "bench.json").read_bytes())
+    said = [json.loads(f.read_text()) for f in files]
+
+    def page(*runs):
+        out = b.folder / "page.html"
+        out.unlink(missing_ok=True)
+        task = subprocess.run(list(map(str, [TORC, "bench", "page", out, *runs])), text=True, capture_output=True,
+                              timeout=30)
+        return task.returncode, task.stderr, out.read_text() if out.exists() else ""
+
+    code, err, html = page(*files)
+    assert code == OK, err
+    assert html.count("<polyline") == 6 and html.count("<h3>Percentiles") == 1, html.count("<polyline")
+    for n, run in enumerate(said):
+        assert f"{b.broker.address} (run{n + 1}.json)" in html and run["provenance"]["command_line"] in html
+    for tag in ("svg", "table", "h2", "h3", "pre"):
+        assert html.count(f"<{tag}") == html.count(f"</{tag}>") > 0, tag
+
+    points = [{"label": f"arm <{n}>", "result": r["result"]} for n, r in enumerate(said)]
+    document = {"title": "a & b \u00e9\"", "provenance": {"cpus": 2}, "floor": {"timer": {"p50_us": 50}},
+                "tables": [{"title": "goals", "rows": [["", "goal"], ["x", "met"], ["y", "missed, 3"]]}],
+                "loads": [{"title": "P1", "points": points}, {"title": "P2", "points": points[:1]},
+                          {"title": "empty", "points": []}]}
+    files[0].write_text(json.dumps(document))
+    code, err, html = page(files[0])
+    assert code == OK and "<h1>a &#38; b \u00e9&#34;</h1>" in html and "arm &#60;1&#62;" in html, (err, html[:3000])
+    assert "<td class=met>met" in html and "<td class=missed>missed, 3" in html and "late by<td>50.0 us" in html
+    assert html.count("<polyline") == 9 and html.count("<h2>P") == 2, html.count("<polyline")
+    for text, at in (('{"a": [1, 2', 11), ("{} x", 3), ('{"a": "', 7), ("", 0), ("[1 2]", 3), ('{"a":\\u0041}', 5)):
+        files[0].write_text(text)
+        code, err, html = page(files[0])
+        assert code == FAILED and f"run1.json: no JSON at byte {at}" in err and not html, (text, code, err)
+    code, err, _ = page(b.folder / "absent.json")
+    assert code == FAILED and "absent.json: No such file" in err, err
+
+
 def suite(b):
     """A file of scenarios: all. goes for all, what a scenario says itself wins, mistakes have names."""
     file = b.folder / "suite.properties"
@@ -431,7 +472,7 @@ def main():
         broker = place.broker("torc", settings={"torc.slow.request.ms": 1}).start()
         bench = Bench(broker, place.folder)
         for case in (produce, kinds_of_batches, end_to_end, transactions, catch_up, connections, groups,
-                     cost, floor, hdr, series, suite, stat, slow_requests, broken_streams, misuse, failures):
+                     cost, floor, hdr, series, pages, suite, stat, slow_requests, broken_streams, misuse, failures):
             report.case(case.__name__.replace("_", " "), case, bench)
         place.keep = report.failed > 0
     return report.end()
