@@ -17,6 +17,8 @@
 #include <string.h>
 
 #include "broker/bench/text.h"
+#include "broker/cli/commit.h"
+#include "broker/cli/version.h"
 #include "broker/control_core.h"
 #include "broker/node.h"
 #include "broker/stat.h"
@@ -103,6 +105,8 @@ static void json_log(struct text *t, const struct stat_sum *s)
 static void json_put(struct text *t, const struct stat_sum *s, uint64_t up_ns)
 {
     text_json_open(t, NULL, '{');
+    text_json_string(t, "version", TORC_VERSION);
+    text_json_string(t, "commit", TORC_COMMIT);
     text_json_integer(t, "up_ns", up_ns);
     text_json_open(t, "under_way", '{');
     text_json_integer(t, "queued", s->current[FLOW_QUEUED]);

@@ -14,7 +14,8 @@ struct json {
     struct json *first, *next, *parent;
 };
 
-/* Everything lies in the arena, copies of strings too. NULL: no memory, or no JSON from byte *at. */
+/* Everything lies in the arena, copies of strings too. NULL: no memory, or no JSON from byte *at.
+ */
 NODISCARD struct json *json_parse(struct arena *arena, const char *text, size_t size, size_t *at);
 /* What an object has under a key; NULL: nothing, or no object (j may be NULL too). */
 const struct json *json_find(const struct json *j, const char *key);

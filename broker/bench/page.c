@@ -504,9 +504,11 @@ static void load_show(struct text *t, const struct load *l)
         knee(t, l);
 }
 
-static void whereabouts(struct text *t, const struct page_run *run, bool named)
+static void whereabouts(struct text *t, const struct page_run *run, const char *key, bool named)
 {
-    const struct json *all = json_first(json_find(run->json, "provenance"));
+    const struct json *all = json_first(json_find(run->json, key));
+    if (all == NULL)
+        return;
     text_add(t, "<h2>Where and when");
     if (named) {
         text_add(t, ": ");
@@ -523,7 +525,6 @@ static void whereabouts(struct text *t, const struct page_run *run, bool named)
             escaped(t, j->string);
     }
     text_add(t, "</table>\n");
-    floor_rows(t, json_find(run->json, "floor"));
 }
 
 void page_html(struct text *t, struct arena *arena, const struct page_run *runs, uint32_t count,
@@ -542,6 +543,9 @@ void page_html(struct text *t, struct arena *arena, const struct page_run *runs,
     }
     for (const struct load *l = loads_find(arena, runs, count); l != NULL; l = l->next)
         load_show(t, l);
-    for (uint32_t i = 0; i < count; i++)
-        whereabouts(t, &runs[i], count > 1);
+    for (uint32_t i = 0; i < count; i++) {
+        whereabouts(t, &runs[i], "provenance", count > 1);
+        whereabouts(t, &runs[i], "provenance_versus", count > 1);
+        floor_rows(t, json_find(runs[i].json, "floor"));
+    }
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/bench/json.h"
 #include "broker/cli/commit.h"
 #include "broker/cli/version.h"
 
@@ -22,6 +23,7 @@
 #define ADDRESS       "127.0.0.1:9092"
 #define RATE_MAX      1e9
 #define SECONDS_MAX   1e6
+#define STAT_LIMIT    (16ull << 20)
 
 /* clang-format off */
 #define BROKERS     {"brokers", 'b', false, "HOST:PORT", "who is asked (127.0.0.1:9092)"}
@@ -86,7 +88,7 @@ const struct option bench_txn_options[] = {
     SIZE, BATCHES, KEYS, SOFT, SEED, ABORTS, GENERATION, FETCH_BYTES, PARTITION, SERIES, END};
 const struct option bench_groups_options[] = {RATE, MAXIMUM, COMMON,      TOPIC,    CREATE, FRESH,
                                               COPIES, CONFIG, CONNECTIONS, PROTOCOL, SERIES, END};
-const struct option bench_suite_options[] = {BROKERS, PID, JSON, HTML, HDR, END};
+const struct option bench_suite_options[] = {BROKERS, PID, JSON, HTML, HDR, FLOOR, END};
 const struct option bench_floor_options[] = {JSON, END};
 const struct option bench_connections_options[] = {RATE, MAXIMUM, COMMON, CONNECTIONS, END};
 /* clang-format on */
@@ -278,7 +280,27 @@ static void interrupted(struct op *op)
     a->interrupted = true;
 }
 
-void asked_provenance(const struct asked *a, struct provenance *p)
+/* A torc says itself which it is; another broker's version is in the names of its files. */
+static void ask_version(struct cli *c, struct provenance *p, const struct io_address *broker)
+{
+    struct text text;
+    struct arena arena;
+    size_t at;
+    text_init(&text, &c->mem);
+    arena_init(&arena, &c->mem, STAT_LIMIT);
+    const struct json *said = NULL;
+    if (stat_ask(c, broker->port, &text) == 0)
+        said = json_parse(&arena, text.data, strcspn(text.data, "\n"), &at);
+    if (json_string(said, "version")[0] != '\0') {
+        (void)snprintf(p->broker, sizeof(p->broker), "torc");
+        (void)snprintf(p->broker_version, sizeof(p->broker_version), "%.20s, commit %.30s",
+                       json_string(said, "version"), json_string(said, "commit"));
+    }
+    arena_release(&arena);
+    text_free(&text);
+}
+
+void asked_provenance(const struct asked *a, struct provenance *p, const char *directory)
 {
     struct cli *c = a->cli;
     size_t size = 0;
@@ -287,7 +309,15 @@ void asked_provenance(const struct asked *a, struct provenance *p)
     for (int i = 1; i < c->argc && size < sizeof(p->words); i++)
         size += (size_t)snprintf(p->words + size, sizeof(p->words) - size, "%s%s", i > 1 ? " " : "",
                                  c->argv[i]);
-    provenance_read(p, c->io, &c->mem, a->o.pid);
+    provenance_read(p, c->io, &c->mem, directory);
+}
+
+void asked_broker(const struct asked *a, struct provenance *p, const struct io_address *broker,
+                  int32_t pid)
+{
+    provenance_broker(p, a->cli->io, &a->cli->mem, broker, pid);
+    if (pid > 0 || strncmp(broker->host, "127.", 4) == 0)
+        ask_version(a->cli, p, broker);
 }
 
 void asked_signals(struct asked *a)

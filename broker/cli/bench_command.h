@@ -23,8 +23,11 @@ struct asked {
 bool asked_has(const struct asked *a, const char *option);
 /* A number with k, M or G behind it, as people write rates. */
 bool asked_number(const char *text, double *value);
-/* What is known of this program and its words; the rest is the machine's. */
-void asked_provenance(const struct asked *a, struct provenance *p);
+/* What is known of this program, its words and the machine; directory may be NULL. */
+void asked_provenance(const struct asked *a, struct provenance *p, const char *directory);
+/* And of a broker. */
+void asked_broker(const struct asked *a, struct provenance *p, const struct io_address *broker,
+                  int32_t pid);
 /* The words of the present command into a->o; false: complained about. */
 bool asked_read(struct asked *a, enum bench_kind kind);
 /* From now on ^C ends the load. a lives as long as the reactor. */

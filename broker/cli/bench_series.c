@@ -32,8 +32,8 @@ struct question {
     struct asked *asked;
     struct cli *cli;
     struct bench_series series;
-    struct provenance provenance;
-    struct floor *floor; /* NULL: not asked for */
+    struct provenance provenance, versus; /* of the other broker, if there is one */
+    struct floor *floor;                  /* NULL: not asked for */
     struct text out;
     struct arena words; /* what a sweep says, as long as there are results of it */
 };
@@ -101,6 +101,8 @@ static void json_all(struct text *t, const struct question *q)
     text_json_string(t, "command", q->cli->command->name);
     text_json_string(t, "version", q->provenance.version);
     report_json_provenance(t, "provenance", &q->provenance);
+    if (q->versus.commit != NULL)
+        report_json_provenance(t, "provenance_versus", &q->versus);
     if (q->floor != NULL)
         floor_json(t, "floor", q->floor);
     if (s->count > 0) {
@@ -458,6 +460,8 @@ static bool ask_floor(struct question *q, const char *directory)
         return false;
     if (floor_measure(q->floor, q->cli->io, &q->cli->mem, directory, why, sizeof(why)) != 0) {
         cli_complain(q->cli, "%s", why);
+        mem_free(&q->cli->mem, q->floor, sizeof(*q->floor));
+        q->floor = NULL;
         return false;
     }
     floor_table(&q->out, q->floor);
@@ -489,11 +493,24 @@ int command_bench_floor(struct cli *c)
     q->cli = c;
     series_init(&q->series, &c->mem);
     text_init(&q->out, &c->mem);
-    asked_provenance(a, &q->provenance);
-    bool good = ask_floor(q, c->parsed.positionals_count > 0 ? c->parsed.positionals[0] : ".");
+    const char *directory = c->parsed.positionals_count > 0 ? c->parsed.positionals[0] : ".";
+    asked_provenance(a, &q->provenance, directory);
+    bool good = ask_floor(q, directory);
     if (good && asked_has(a, "json"))
         good = write_json(q, cli_value(c, "json"), NULL);
     return good ? EXIT_OK : EXIT_FAILED;
+}
+
+/* Before the first scenario: who its broker is, and what the machine does without one, in a
+ * directory that was named or the broker's own. Only a named one has to be writable. */
+static bool suite_begin(struct question *q, const char *directory)
+{
+    struct provenance *p = &q->provenance;
+    asked_broker(q->asked, p, &q->asked->o.address, q->asked->o.pid);
+    bool here = p->filesystem[0] != '\0';
+    bool good = ask_floor(q, directory != NULL ? directory : here ? p->directory : ".");
+    series_head(&q->out, "scenario");
+    return good || directory == NULL;
 }
 
 /* Every scenario of the file, a row each. c's command and words become those of each in turn. */
@@ -503,10 +520,11 @@ static int ask_suite(struct question *q, struct suite *s)
     char why[512];
     enum bench_kind kind;
     int code = EXIT_OK;
-    series_head(&q->out, "scenario");
     while (code == EXIT_OK && suite_next(s, q->cli, &name, &kind, why, sizeof(why))) {
         if (!asked_read(q->asked, kind))
             return EXIT_USAGE;
+        if (q->series.count == 0 && !suite_begin(q, s->floor))
+            return EXIT_FAILED;
         struct bench_options o = q->asked->o;
         if (kind == BENCH_CATCH_UP && !fill(q, &o))
             return EXIT_FAILED;
@@ -535,13 +553,14 @@ int command_bench_suite(struct cli *c)
     series_init(&q->series, &c->mem);
     text_init(&q->out, &c->mem);
     asked_signals(a);
-    asked_provenance(a, &q->provenance);
+    asked_provenance(a, &q->provenance, NULL);
     if (!suite_open(&s, c, c->parsed.positionals[0], why, sizeof(why))) {
         cli_complain(c, "%s", why);
         return EXIT_FAILED;
     }
     s.brokers = cli_value(c, "brokers");
     s.pid = cli_value(c, "pid");
+    s.floor = cli_value(c, "floor");
     int code = ask_suite(q, &s);
     c->command = command;
     c->parsed = *said;
@@ -561,7 +580,12 @@ int asked_run(struct asked *a, struct cli *c)
     series_init(&q->series, &c->mem);
     text_init(&q->out, &c->mem);
     arena_init(&q->words, &c->mem, WORDS_LIMIT);
-    asked_provenance(a, &q->provenance);
+    asked_provenance(a, &q->provenance, NULL);
+    if (asked_has(a, "versus")) {
+        q->versus = q->provenance;
+        asked_broker(a, &q->versus, &a->versus, a->versus_pid);
+    }
+    asked_broker(a, &q->provenance, &a->o.address, a->o.pid);
     int code = EXIT_FAILED;
     if (!asked_has(a, "floor") || ask_floor(q, cli_value(c, "floor")))
         code = ask(q);

@@ -20,8 +20,8 @@
 struct suite {
     struct arena arena;
     struct properties properties;
-    const char *brokers, *pid; /* said on the command line, for all; may be NULL */
-    uint32_t at;               /* property at which the next scenario is looked for */
+    const char *brokers, *pid, *floor; /* said on the command line, for all; may be NULL */
+    uint32_t at;                       /* property at which the next scenario is looked for */
 };
 
 /* false: a sentence in why. */

@@ -61,6 +61,11 @@ void cli_json_text(struct cli *c, const char *key, const char *value); /* value 
 void cli_json_integer(struct cli *c, const char *key, int64_t value);
 void cli_json_boolean(struct cli *c, const char *key, bool value);
 
+/* What a torc of this machine says of itself, as JSON and as a table behind that line (`torc
+ * stat`). 0 or -errno. The reactor runs. */
+struct text;
+NODISCARD int stat_ask(struct cli *c, uint16_t port, struct text *to);
+
 extern const struct command cli_commands[];
 extern const uint32_t cli_commands_count;
 const struct command *cli_find(const char *name);

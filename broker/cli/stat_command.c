@@ -18,7 +18,7 @@
 #define POLL_BUDGET 64u
 
 struct asking {
-    struct cli *cli;
+    struct io *io;
     struct io_connect connect;
     struct io_recv recv;
     struct text text;
@@ -31,7 +31,7 @@ static void received(struct op *op)
     struct asking *a = container_of(op, struct asking, recv.op);
     if (op->result > 0) {
         text_put(&a->text, (const char *)a->recv.data, (size_t)op->result);
-        io_buffer_release(a->cli->io, a->recv.buffer);
+        io_buffer_release(a->io, a->recv.buffer);
         return;
     }
     a->error = op->result;
@@ -47,13 +47,13 @@ static void connected(struct op *op)
         return;
     }
     a->recv.fd = op->result;
-    io_recv_start(a->cli->io, &a->recv);
+    io_recv_start(a->io, &a->recv);
 }
 
 /* One try; the text is empty if the broker had somebody else to answer. */
 static int ask(struct asking *a, uint16_t port)
 {
-    struct io *io = a->cli->io;
+    struct io *io = a->io;
     op_init(&a->connect.op, connected);
     op_init(&a->recv.op, received);
     a->connect.address = (struct io_address){.port = 0};
@@ -72,6 +72,24 @@ static int ask(struct asking *a, uint16_t port)
     return a->error;
 }
 
+int stat_ask(struct cli *c, uint16_t port, struct text *to)
+{
+    /* What an op of the reactor may still point to lives as long as that. */
+    struct asking *a = mem_zalloc(&c->mem, sizeof(*a));
+    int error = a == NULL ? -ENOMEM : 0;
+    if (a != NULL)
+        *a = (struct asking){.io = c->io, .text = *to};
+    for (uint32_t i = 0; i < TRIES_MAX && error == 0 && a->text.size == 0; i++) {
+        uint64_t until = io_clock_ns(c->io) + (i > 0 ? PAUSE_MS * NS_PER_MS : 0);
+        while (io_clock_ns(c->io) < until)
+            (void)io_poll(c->io, until, POLL_BUDGET);
+        error = ask(a, port);
+    }
+    if (a != NULL)
+        *to = a->text;
+    return error == 0 && to->size == 0 ? -EBUSY : error;
+}
+
 static void show(struct cli *c, const struct text *t, bool json)
 {
     size_t line = strcspn(t->data, "\n") + 1;
@@ -88,23 +106,16 @@ int command_stat(struct cli *c)
     if (!bench_address_read(&broker, brokers == NULL ? "127.0.0.1:9092" : brokers, why,
                             sizeof(why)))
         return cli_misused(c, "%s", why);
-    struct asking *a = mem_zalloc(&c->mem, sizeof(*a));
-    if (a == NULL || cli_io(c) == NULL)
+    struct text text;
+    if (cli_io(c) == NULL)
         return EXIT_FAILED;
-    a->cli = c;
-    text_init(&a->text, &c->mem);
-    int error = 0;
-    for (uint32_t i = 0; i < TRIES_MAX && error == 0 && a->text.size == 0; i++) {
-        uint64_t until = io_clock_ns(c->io) + (i > 0 ? PAUSE_MS * NS_PER_MS : 0);
-        while (io_clock_ns(c->io) < until)
-            (void)io_poll(c->io, until, POLL_BUDGET);
-        error = ask(a, broker.port);
-    }
-    if (error == 0 && a->text.size > 0) {
-        show(c, &a->text, cli_count(c, "json") > 0);
-        return EXIT_OK;
-    }
-    cli_complain(c, "no broker of this user with port %u can be asked on this machine: %s",
-                 broker.port, error == 0 ? "it is busy" : strerror(-error));
-    return EXIT_FAILED;
+    text_init(&text, &c->mem);
+    int error = stat_ask(c, broker.port, &text);
+    if (error == 0)
+        show(c, &text, cli_count(c, "json") > 0);
+    else
+        cli_complain(c, "no broker of this user with port %u can be asked on this machine: %s",
+                     broker.port, error == -EBUSY ? "it is busy" : strerror(-error));
+    text_free(&text);
+    return error == 0 ? EXIT_OK : EXIT_FAILED;
 }

@@ -265,8 +265,26 @@ def series(b):
     assert said["command_line"] in html and said["command_line"].startswith("bench e2e --brokers"), said
     assert said["commit"] in html and all(said[k] for k in ("commit", "cpu", "kernel", "filesystem", "device")), said
     assert code == OK and len(found["series"]) == 3 and "p99.9" in found["ratios"], (code, out, err)
+    assert found["provenance_versus"]["broker"] == "torc", found["provenance_versus"]
     mean, low, high = found["ratios"]["p50"]
     assert low <= mean <= high and "95 % confidence" in out, found["ratios"]
+
+
+def provenance(b):
+    """Where the broker's data is, on what, and which broker it is: not the root's, not this program's."""
+    words = ["--topic", "p", "--rate", 100, "--seconds", 0.1, "--warmup", 0]
+    for more in ([], ["--pid", b.broker.process.pid]):
+        b.sound("produce", *words, *more)
+        p = json.loads((b.folder / "bench.json").read_text())["provenance"]
+        found = subprocess.run(["findmnt", "-no", "FSTYPE,SOURCE", "-T", b.broker.data], text=True, capture_output=True)
+        assert p["data_directory"] == str(b.broker.data) and found.returncode == 0, (p, found.stderr)
+        assert [p["filesystem"], p["device"]] == found.stdout.split()[:2], (p, found.stdout)
+        version = subprocess.run([TORC, "version"], text=True, capture_output=True).stdout
+        assert p["broker"] == "torc" and p["broker_version"].split(",")[0] in version, (p, version)
+    command = [TORC, "bench", "floor", b.folder, "--json", b.folder / "bench.json"]
+    assert subprocess.run(command, capture_output=True).returncode == OK
+    p = json.loads((b.folder / "bench.json").read_text())["provenance"]
+    assert p["filesystem"] == found.stdout.split()[0] and p["broker"] == "unknown", p
 
 
 def pages(b):
@@ -324,6 +342,8 @@ def suite(b):
     found = json.loads(out.read_text())
     results = [found["result"], *(p["result"] for p in found["series"])]
     assert [r["kind"] for r in results] == ["e2e", "produce", "connections", "catch-up"], found["series"]
+    assert task.stdout.startswith("floor of this machine") and found["floor"]["loopback"]["count"] > 0, task.stdout
+    assert found["provenance"]["data_directory"] == str(b.broker.data), found["provenance"]
     assert [r["options"]["rate"] for r in results] == [200, 300, 200, 200] and results[1]["options"]["idempotent"]
     for text, said in (("x.rate=5\n", "scenario x: x.kind is none of"),
                        ("x.kind=e2e\nx.recrods=5\n", "scenario x: no option is called --recrods"),
@@ -472,7 +492,7 @@ def main():
         broker = place.broker("torc", settings={"torc.slow.request.ms": 1}).start()
         bench = Bench(broker, place.folder)
         for case in (produce, kinds_of_batches, end_to_end, transactions, catch_up, connections, groups,
-                     cost, floor, hdr, series, pages, suite, stat, slow_requests, broken_streams, misuse, failures):
+                     cost, floor, hdr, series, provenance, pages, suite, stat, slow_requests, broken_streams, misuse, failures):
             report.case(case.__name__.replace("_", " "), case, bench)
         place.keep = report.failed > 0
     return report.end()
