@@ -63,7 +63,7 @@ struct scene {
     struct ring ring; /* from core 0 to core 1 */
     struct bell bell; /* of core 1 */
     struct actor actors[2];
-    uint32_t connections_count, spin_us;
+    uint32_t connections_count;
     uint16_t port;
     uint64_t bytes;
     struct histogram histogram;
@@ -82,10 +82,8 @@ static void actor_run(void *argument)
     char why[256];
     core_enter((struct core_id){a->index});
     CHECK(mem_init(&a->mem, MEMORY) == 0);
-    struct io_config config = {.world = a->scene->world,
-                               .core = {.index = a->index},
-                               .mem = &a->mem,
-                               .spin_us = a->scene->spin_us};
+    struct io_config config = {
+        .world = a->scene->world, .core = {.index = a->index}, .mem = &a->mem};
     CHECK(io_start(&a->io, &config, why, sizeof(why)) == 0);
     uint64_t start = thread_cpu_ns();
     a->play(a);
@@ -314,16 +312,14 @@ static void client_play(struct actor *a)
     free(ends);
 }
 
-static void echo_measure(struct scene *s, uint32_t connections, uint32_t spin_us)
+static void echo_measure(struct scene *s, uint32_t connections)
 {
     s->connections_count = connections;
-    s->spin_us = spin_us;
     scene_run(s, server_play, client_play);
     const struct histogram *h = &s->histogram;
-    printf("echo   connections=%-3u size=%u spin_us=%-3u per_s=%-7.0f p50_us=%-7.1f p99_us=%-7.1f "
+    printf("echo   connections=%-3u size=%u per_s=%-7.0f p50_us=%-7.1f p99_us=%-7.1f "
            "p999_us=%-7.1f server_cpu_us=%.2f\n",
-           connections, MESSAGE_SIZE, spin_us,
-           (double)h->count * (double)NS_PER_S / (double)SCENE_NS,
+           connections, MESSAGE_SIZE, (double)h->count * (double)NS_PER_S / (double)SCENE_NS,
            (double)histogram_quantile(h, 0.5) / 1e3, (double)histogram_quantile(h, 0.99) / 1e3,
            (double)histogram_quantile(h, 0.999) / 1e3,
            (double)s->actors[0].cpu_ns / 1e3 / (double)h->count);
@@ -440,7 +436,6 @@ static void source_play(struct actor *a)
 
 static void bulk_measure(struct scene *s)
 {
-    s->spin_us = 0;
     scene_run(s, sink_play, source_play);
     double kib = (double)s->bytes / 1024;
     printf("bulk   gb_per_s=%.2f receive_cpu_ns_per_kib=%.0f send_cpu_ns_per_kib=%.0f\n",
@@ -551,10 +546,8 @@ int main(int count, char **arguments)
     disk_directory = count > 1 ? arguments[1] : "/var/tmp";
     struct scene *s = calloc(1, sizeof(*s));
     CHECK(s != NULL);
-    echo_measure(s, 1, 0);
-    echo_measure(s, 1, 20);
-    echo_measure(s, 16, 0);
-    echo_measure(s, 16, 20);
+    echo_measure(s, 1);
+    echo_measure(s, 16);
     bulk_measure(s);
     scene_run(s, disk_play, nobody_play);
     scene_run(s, waker_play, sleeper_play);
