@@ -227,7 +227,7 @@ static void auditor_partition(struct auditor *a, const struct fetch_response_par
                       d->error_code == KE_NOT_LEADER_OR_FOLLOWER ||
                       (d->error_code == KE_KAFKA_STORAGE_ERROR &&
                        (r->faulted != 0 || r->faulted_before != 0 || r->full || r->full_before)) ||
-                      (d->error_code == KE_CORRUPT_MESSAGE && r->dead);
+                      (d->error_code == KE_CORRUPT_MESSAGE && run_may_be_unreadable(r));
         if (!passes)
             run_fail(r, "fetch of ledger-%u at %lld: error %d", i, (long long)a->offsets[i],
                      d->error_code);

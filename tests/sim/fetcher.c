@@ -170,7 +170,7 @@ static void fetcher_partition(struct fetcher *f, uint32_t t,
                       d->error_code == KE_LEADER_NOT_AVAILABLE ||
                       (d->error_code == KE_KAFKA_STORAGE_ERROR &&
                        run_may_be_offline(r, t, (uint32_t)d->partition_index)) ||
-                      (d->error_code == KE_CORRUPT_MESSAGE && r->dead);
+                      (d->error_code == KE_CORRUPT_MESSAGE && run_may_be_unreadable(r));
         if (!passes)
             run_fail(r, "fetch of %s-%d at %lld: error %d", known->topic, known->index,
                      (long long)at->offset, d->error_code);

@@ -36,6 +36,7 @@ static void restart_due(struct sim_event *e)
     r->faulted = sim_disk_failing(r->machine) ? r->faulted : 0;
     r->full_before = r->full;
     r->full = r->full_start = r->full_now;
+    r->dead_before = r->dead;
     r->dead &= sim_disk_failing(r->machine);
     sim_node_start(&r->node);
 }

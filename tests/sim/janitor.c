@@ -89,7 +89,7 @@ static bool janitor_excused(const struct run *r, int16_t error)
         return r->faulted != 0 || r->faulted_before != 0 || r->full || r->full_before ||
                run_is_tight(r);
     case KE_CORRUPT_MESSAGE:
-        return r->dead;
+        return run_may_be_unreadable(r);
     default:
         return run_is_tight(r);
     }

@@ -67,7 +67,7 @@ static bool keeper_excused(const struct run *r, int16_t error)
     case KE_KAFKA_STORAGE_ERROR:
         return r->faulted != 0 || r->faulted_before != 0 || r->full || r->full_before;
     case KE_CORRUPT_MESSAGE:
-        return r->dead;
+        return run_may_be_unreadable(r);
     default:
         return false;
     }

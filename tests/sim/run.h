@@ -164,6 +164,7 @@ struct run {
     uint32_t faulted_before; /* in the start before */
     bool full_before;
     bool dead;                 /* one of them in everything */
+    bool dead_before;          /* in the start before */
     bool full;                 /* no room now, or at some time in this start */
     uint32_t ends;             /* how often the node has ended by an error */
     uint32_t ends_then;        /* when the plan's fault came */
@@ -181,6 +182,8 @@ void run_fail(struct run *r, const char *format, ...) __attribute__((format(prin
 bool run_may_be_offline(const struct run *r, uint32_t topic, uint32_t partition);
 /* Is memory short now, or was it in this start? Then much may be refused. */
 bool run_is_tight(const struct run *r);
+/* May somebody be told that what is on the disk is damaged? */
+bool run_may_be_unreadable(const struct run *r);
 /* For links: the broker broke the protocol. */
 void run_broken(struct run *r, const char *who, const char *why);
 

@@ -228,6 +228,11 @@ static void run_phases(struct run *r)
         run_stuck(r);
 }
 
+bool run_may_be_unreadable(const struct run *r)
+{
+    return r->dead || r->dead_before;
+}
+
 bool run_is_tight(const struct run *r)
 {
     (void)r;
