@@ -617,12 +617,15 @@ bool control_core_stopped(const struct control_core *c)
 
 void control_core_end(struct control_core *c)
 {
-    for (uint16_t i = 0; i < c->node->cores_count; i++) {
-        c->ends[i].home = c->id;
-        c->ends[i].kind = MSG_END;
-        mail_send(&c->mail, (struct core_id){i}, &c->ends[i]);
+    /* Not by letters: those might wait for room in a ring, and there are no more turns in which
+     * they would get it. */
+    for (uint16_t i = 0; c->mail.post != NULL && i < c->node->cores_count; i++) {
+        struct bell *bell = &c->mail.post->bells[i];
+        bell_end(bell);
+        if (bell_must_wake(bell))
+            io_wake(c->io, (struct core_id){i});
     }
-    mail_publish(&c->mail, control_core_wake, c);
+    (void)io_poll(c->io, 0, 1); /* with it the wakes leave */
 }
 
 void control_core_free(struct control_core *c)

@@ -68,7 +68,6 @@ struct control_core {
     uint32_t letters_away;
     uint32_t awaited; /* cores that have not answered the present step */
     struct plain_letter plain[CORES_MAX];
-    struct msg ends[CORES_MAX];
     struct checkpoint_letter *checkpoints; /* one per data core */
     bool checkpointing;
     struct timer checkpoint_timer;

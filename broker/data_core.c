@@ -166,6 +166,12 @@ static int data_core_listen(struct data_core *c, char *why, size_t why_size)
     return 0;
 }
 
+bool data_core_ended(const struct data_core *c)
+{
+    assert(core_same(core_self(), c->id));
+    return bell_ended(&c->mail.post->bells[c->id.index]);
+}
+
 void data_core_leave(struct data_core *c)
 {
     assert(core_same(core_self(), c->id));

@@ -82,7 +82,6 @@ struct data_core {
     uint64_t requests[API_COUNTERS];
     struct core_times *times; /* broker/stat.h; NULL: no memory for it */
     struct msg started;
-    bool ended; /* MSG_END has come: no more turns */
     struct op stop_op;
     struct msg *stop_msg;
     uint64_t turns;
@@ -91,6 +90,8 @@ struct data_core {
 /* On the core's own thread (or the simulator's). Tells the control core MSG_STARTED; or
  * MSG_TROUBLE, returns false, and then makes no turn. */
 NODISCARD bool data_core_start(struct data_core *c, struct node *node, struct core_id id);
+/* The control core has told it to make no more turns. */
+bool data_core_ended(const struct data_core *c);
 /* After its last turn, on the same thread. */
 void data_core_leave(struct data_core *c);
 /* When no core runs any more: its memory goes. */

@@ -24,7 +24,6 @@
  *   MSG_CHECKPOINT   control -> data: tell your checkpoints        1
  *   MSG_STAT         control -> data: add what you have counted    1
  *   MSG_STOP         control -> data: clean shutdown               1
- *   MSG_END          control -> data: the thread ends; not returned 1
  *   MSG_TROUBLE      data -> control: a directory or a core died   log directories + 1
  */
 #ifndef BROKER_MSG_H
@@ -70,7 +69,6 @@ enum msg_kind {
     MSG_STAT_HOME,
     MSG_STOP,
     MSG_STOP_HOME,
-    MSG_END,
     MSG_TROUBLE,
     MSG_TROUBLE_HOME,
 };

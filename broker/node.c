@@ -73,7 +73,7 @@ static void node_data_thread(void *argument)
     struct data_core *c = t->node->cores[t->id.index];
     core_enter(t->id);
     if (data_core_start(c, t->node, t->id)) {
-        while (!c->ended)
+        while (!data_core_ended(c))
             data_core_turn(c, UINT64_MAX);
     }
     data_core_leave(c);

@@ -19,12 +19,6 @@
 
 #define LETTER_ROUNDS_MAX 4
 
-static void data_core_end(struct data_core *c, struct msg *msg)
-{
-    (void)msg;
-    c->ended = true;
-}
-
 /* Who gets which letter; kinds without a line are the control core's. */
 static void (*const receivers[])(struct data_core *core, struct msg *msg) = {
     [MSG_PRODUCE] = produce_leg_arrived,
@@ -57,7 +51,6 @@ static void (*const receivers[])(struct data_core *core, struct msg *msg) = {
     [MSG_CHECKPOINT] = data_core_checkpoint,
     [MSG_STAT] = stat_asked,
     [MSG_STOP] = data_core_stop,
-    [MSG_END] = data_core_end,
     [MSG_TROUBLE_HOME] = data_core_trouble_home,
 };
 
@@ -94,7 +87,7 @@ void data_core_turn(struct data_core *c, uint64_t wait_until_ns)
     uint64_t until = data_core_wait(c, wait_until_ns);
     if (until != 0) {
         bell_sleep(bell);
-        if (mail_pending(&c->mail))
+        if (mail_pending(&c->mail) || bell_ended(bell))
             until = 0;
     }
     io_gather(c->io, gather_turn(&c->gather, io_now_ns(c->io)));

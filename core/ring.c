@@ -29,6 +29,8 @@
  * Fences would do as well, but the thread sanitizer cannot see them. d. At most one wake: the
  * producer that turns asleep from 1 to 0 by exchange is the one that wakes. A consumer that woke
  * for another reason clears it itself.
+ *  e. End: as sleep, with over in the place of tail, and bell_ended in that of the look at the
+ *     rings.
  *
  * Failure modes: full. ring_push says so and takes nothing. */
 #include "core/ring.h"
@@ -111,4 +113,14 @@ bool bell_must_wake(struct bell *b)
     if (__atomic_load_n(&b->asleep, __ATOMIC_SEQ_CST) == 0) /* ordering c */
         return false;
     return __atomic_exchange_n(&b->asleep, 0, __ATOMIC_SEQ_CST) != 0; /* ordering d */
+}
+
+void bell_end(struct bell *b)
+{
+    __atomic_store_n(&b->over, 1, __ATOMIC_SEQ_CST); /* ordering e */
+}
+
+bool bell_ended(const struct bell *b)
+{
+    return __atomic_load_n(&b->over, __ATOMIC_SEQ_CST) != 0; /* ordering e */
 }

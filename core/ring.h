@@ -35,10 +35,14 @@ bool ring_pending(const struct ring *r);
 /* One per core: raised by the owner before it blocks, read by producers after they publish. */
 struct bell {
     _Alignas(CACHE_LINE) uint32_t asleep; /* atomic */
+    uint32_t over;                        /* atomic: the owner is to end */
 };
 
 void bell_sleep(struct bell *b);     /* owner, then re-check the rings, then block */
 void bell_awake(struct bell *b);     /* owner, after waking */
 bool bell_must_wake(struct bell *b); /* producer, after ring_publish; true at most once per sleep */
+/* Tells the owner to end, without a ring, which could be full; then bell_must_wake. For good. */
+void bell_end(struct bell *b);
+bool bell_ended(const struct bell *b); /* owner; once more after bell_sleep */
 
 #endif

@@ -100,3 +100,15 @@ Test(bell, wakes_a_sleeper_once)
     bell_awake(&b);
     cr_assert_not(bell_must_wake(&b), "it woke by itself");
 }
+
+Test(bell, tells_its_owner_to_end_once_and_for_all)
+{
+    struct bell b = {0};
+    cr_assert_not(bell_ended(&b));
+    bell_sleep(&b);
+    bell_end(&b);
+    cr_assert(bell_must_wake(&b), "it sleeps");
+    bell_awake(&b);
+    bell_sleep(&b);
+    cr_assert(bell_ended(&b));
+}

@@ -44,7 +44,7 @@ static void data_run(void *argument)
     struct node *node = d->node->node;
     struct data_core *c = node->cores[d->id.index];
     if (data_core_start(c, node, d->id)) {
-        while (!c->ended)
+        while (!data_core_ended(c))
             data_core_turn(c, UINT64_MAX);
     }
     data_core_leave(c);
