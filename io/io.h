@@ -191,10 +191,11 @@ struct io_rw {
 };
 void io_read(struct io *io, struct io_rw *rw);
 void io_write(struct io *io, struct io_rw *rw);
-/* fdatasync. result 0 or -errno. */
+/* fdatasync; of a directory (opened with IO_READ): the names that are in it. result 0 or -errno. */
 struct io_sync {
     struct op op;
     int fd;
+    bool directory;
 };
 void io_sync(struct io *io, struct io_sync *s);
 /* Gives the room of these bytes back; they read as zeros then. The end of the file stays where it

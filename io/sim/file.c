@@ -233,11 +233,30 @@ static int sync_ends(struct sim_machine *m, struct inode *i, const struct disk_s
     return error;
 }
 
+/* Of a directory: its names are kept at the beginning or at the end, which is drawn, so that a
+ * change meanwhile may be kept with them or not. */
+static void names_sync_begin(struct sim_op *o)
+{
+    struct sim_machine *m = o->io->machine;
+    o->names_kept = chance_one_in(&m->chance, 2);
+    if (o->names_kept)
+        disk_sync_names(&m->disk, o->inode);
+}
+
+static int names_sync_end(struct sim_op *o)
+{
+    struct sim_machine *m = o->io->machine;
+    int error = fault_next(m, o->inode, NULL, SIM_DISK_SYNC);
+    if (error == 0 && !o->names_kept)
+        disk_sync_names(&m->disk, o->inode);
+    return error;
+}
+
 static void sync_due(struct sim_event *e)
 {
     struct sim_op *o = container_of(e, struct sim_op, event);
     struct sim_machine *m = o->io->machine;
-    o->result = sync_ends(m, o->inode, &o->sync);
+    o->result = o->inode->directory ? names_sync_end(o) : sync_ends(m, o->inode, &o->sync);
     sim_note(m->sim, m->index, KIND_DISK, chance_mix(o->inode->id, (uint32_t)o->result));
     sim_past_add(o, "sync");
     disk_release(&m->disk, o->inode);
@@ -249,13 +268,16 @@ void io_sync(struct io *io, struct io_sync *s)
 {
     struct sim_op *o = sim_op_start(io, &s->op, OP_SYNC);
     struct sim_fd *fd = sim_fd_find(io->machine, s->fd, FD_FILE);
-    if (fd == NULL || fd->inode->directory) {
+    if (fd == NULL || fd->inode->directory != s->directory) {
         sim_op_plan(o, fd == NULL ? -EBADF : -EINVAL, io->sim->now_ns + 1);
         return;
     }
     o->inode = fd->inode;
     disk_hold(o->inode);
-    disk_sync_begin(&io->machine->disk, o->inode, &o->sync);
+    if (s->directory)
+        names_sync_begin(o);
+    else
+        disk_sync_begin(&io->machine->disk, o->inode, &o->sync);
     sim_plan(io->sim, &o->event, transfer_at(io->machine, io->sim->style.sync_ns), sync_due);
 }
 
@@ -353,7 +375,10 @@ void sim_file_abandon(struct sim_op *o, enum death death)
     struct sim_machine *m = o->io->machine;
     if (o->inode == NULL)
         return; /* it has happened, or was refused */
-    if (o->kind == OP_SYNC) {
+    if (o->kind == OP_SYNC && o->inode->directory) {
+        if (!o->names_kept && chance_one_in(&m->chance, 2))
+            disk_sync_names(&m->disk, o->inode);
+    } else if (o->kind == OP_SYNC) {
         if (chance_one_in(&m->chance, 2))
             disk_sync_end(&m->disk, o->inode, &o->sync);
         else

@@ -78,6 +78,7 @@ struct sim_op {
     uint64_t hash; /* of what a write wrote when it was started */
     struct disk_sync sync;
     bool dsync;
+    bool names_kept; /* of a directory that is being synced */
 };
 
 static inline bool sim_op_of_file(const struct sim_op *o)

@@ -114,7 +114,7 @@ void io_sync(struct io *io, struct io_sync *s)
     assert(!s->op.armed && s->op.done != NULL);
     s->op.armed = true;
     struct io_uring_sqe *sqe = uring_sqe(io);
-    io_uring_prep_fsync(sqe, s->fd, IORING_FSYNC_DATASYNC);
+    io_uring_prep_fsync(sqe, s->fd, s->directory ? 0 : IORING_FSYNC_DATASYNC);
     uring_tag(io, sqe, &s->op, KIND_ONCE);
 }
 

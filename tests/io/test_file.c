@@ -225,8 +225,15 @@ Test(file, sync_succeeds_on_a_file_and_fails_on_what_is_none)
     struct rig rig;
     rig_start(&rig, (struct rig_options){0});
     rig_directory(&rig);
-    struct io_sync s;
+    struct io_sync s = {.directory = true};
     op_init(&s.op, sync_done);
+    s.fd = io_open(rig.io, rig.directory, IO_READ);
+    cr_assert_geq(s.fd, 0);
+    io_sync(rig.io, &s);
+    RIG_UNTIL(&rig, !s.op.armed);
+    cr_assert_eq(s.op.result, 0);
+    io_close(rig.io, s.fd);
+    s.directory = false;
     s.fd = open_new(&rig, "a", 0);
     cr_assert_eq(write_at(&rig, s.fd, "x", 1, 0, 0), 1);
     io_sync(rig.io, &s);

@@ -285,6 +285,34 @@ Test(sim_disk, a_sync_keeps_what_was_there_when_it_began_and_need_not_keep_more)
     cr_assert(later_lost);
 }
 
+/* The name that came first is there; that of the meantime is kept with it or not. */
+Test(sim_disk, a_sync_of_a_directory_keeps_the_names_that_were_there_when_it_began)
+{
+    bool with = false, without = false;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct sim_rig r;
+        struct waited w = {0};
+        uint8_t got[PAGE];
+        sim_rig_start(&r, seed);
+        io_close(r.io, io_open(r.io, "/first", IO_WRITE | IO_CREATE));
+        op_init(&w.sync.op, sync_done);
+        w.sync.fd = io_open(r.io, "/", IO_READ);
+        w.sync.directory = true;
+        io_sync(r.io, &w.sync);
+        io_close(r.io, io_open(r.io, "/later", IO_WRITE | IO_CREATE));
+        SIM_UNTIL(&r, w.done == 1);
+        cr_assert_eq(w.sync.op.result, 0);
+        io_close(r.io, w.sync.fd);
+        sim_rig_cut(&r);
+        cr_assert_eq(sim_rig_read(&r, "/first", got, sizeof(got)), 0);
+        bool later = sim_rig_read(&r, "/later", got, sizeof(got)) == 0;
+        with |= later;
+        without |= !later;
+        sim_rig_stop(&r);
+    }
+    cr_assert(with && without);
+}
+
 Test(sim_disk, a_kill_leaves_the_page_cache)
 {
     for (uint64_t seed = 0; seed < 20; seed++) {
