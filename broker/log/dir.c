@@ -33,8 +33,7 @@
 #include "broker/log/wal_scan.h"
 #include "core/lab.h"
 
-#define METADATA_NAME "partition.metadata"
-#define METADATA_MAX  256u
+#define METADATA_MAX 256u
 
 static const struct state_table dir_states = {
     .name = "dir",
@@ -306,7 +305,6 @@ int dir_sync_folder(struct log_dir *d, const char *folder, bool with_metadata)
     int error = 0;
     if (DEFECT(6))
         return 0;
-    SOMETIMES_IF(with_metadata, "a folder that is new is made durable");
     if (with_metadata) {
         path_in_folder(path, d->path, folder, METADATA_NAME);
         int fd = io_open(c->io, path, IO_READ | IO_WRITE);
@@ -338,6 +336,7 @@ int dir_move_aside(struct log_dir *d, const char *folder, const char *why, char 
     if (error != 0)
         return error;
     d->root_dirty = true;
+    d->root_changes++;
     if (renamed != NULL)
         memcpy(renamed, name, strlen(name) + 1);
     return 0;
@@ -382,6 +381,7 @@ static int folder_make(struct log_dir *d, const char *name, struct uuid id)
     if (error != 0)
         return error;
     d->root_dirty = true;
+    d->root_changes++;
     return metadata_write(d, name, id);
 }
 

@@ -4,6 +4,8 @@
 
 #include "broker/log/log_priv.h"
 
+#define METADATA_NAME "partition.metadata"
+
 NODISCARD int dir_init(struct log_dir *d, struct log_core *c, uint32_t index);
 void dir_free(struct log_dir *d);
 void dir_forget_folders(struct log_dir *d);

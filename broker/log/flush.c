@@ -3,7 +3,8 @@
  *   dirty logs ──▶ WRITE: a piece into the .log, its entries into .index and .timeindex ─┐
  *   (memory only)    ▲                                      more, or a new segment       │
  *                    └───────────────────────────────────────────────────────────────────┤
- *   settle wanted ──▶ SYNC: folder, then one unsynced segment after the other ◀──────────┘
+ *   settle wanted ──▶ NAMES: small files ──▶ FOLDER ──▶ SYNC: one unsynced segment ◀─────┘
+ *                     after the other ──▶ SNAPSHOT of producers: written, synced, its name
  *
  * A log is flushed when it has much in memory only, when it is a write.caching log (each append
  * waits for it), when the WAL wants to write over a file with data of it (settle), when memory gets
@@ -15,9 +16,12 @@
  *  2. written_end and synced_end move only when the I/O is done.
  *  3. A flush that settles lets go of the WAL serials its log held when it began, after the sync.
  *  4. A segment's files are exactly as long as their content at all times.
+ *  5. A sync that failed, for whatever reason, is not tried again: the next one would succeed and
+ *     have lost what this one was to bring to the device.
  *
- * Failure: no space makes the directory FULL and the flush is tried again later, nothing is lost:
- * the batches stay in memory and in the WAL. Any other error fails the directory. */
+ * Failure: no space for a write makes the directory FULL and the flush is tried again later,
+ * nothing is lost: the batches stay in memory and in the WAL. Any other error, and each of a sync,
+ * fails the directory. */
 #include "broker/log/flush.h"
 
 #include <errno.h>
@@ -37,9 +41,20 @@
 
 #define INDEX_BATCH 256u /* index entries that one write may bring */
 
-enum flush_stage { FLUSH_WRITE, FLUSH_SYNC, FLUSH_SNAPSHOT, FLUSH_STAGES };
+/* What is under way, or begins now. */
+enum flush_stage {
+    FLUSH_WRITE,
+    FLUSH_NAMES,
+    FLUSH_FOLDER,
+    FLUSH_SYNC,
+    FLUSH_SNAPSHOT,
+    FLUSH_SNAPSHOT_SYNC,
+    FLUSH_SNAPSHOT_NAME,
+    FLUSH_STAGES
+};
 
-static const char *const flush_stage_names[FLUSH_STAGES] = {"write", "sync", "snapshot"};
+static const char *const flush_stage_names[FLUSH_STAGES] = {
+    "write", "names", "folder", "sync", "snapshot", "snapshot sync", "snapshot name"};
 
 struct flush_rw {
     struct flush *flush;
@@ -50,6 +65,7 @@ struct flush_rw {
 struct flush_sync {
     struct flush *flush;
     struct io_sync sync;
+    bool owned; /* the descriptor was opened for this */
 };
 
 struct flush {
@@ -58,6 +74,7 @@ struct flush {
     bool settle;     /* sync too */
     bool letting_go; /* and let go of settling_serial */
     int error;
+    int sync_error;   /* then nobody tries again: invariant 5 */
     uint32_t pending; /* armed ops */
     int64_t target;   /* writes till here, and no further */
     struct segment *segment;
@@ -73,15 +90,16 @@ struct flush {
     uint8_t index_bytes[INDEX_BATCH * INDEX_ENTRY_SIZE];
     uint8_t time_bytes[(INDEX_BATCH + 1) * TIME_ENTRY_SIZE];
     /* the sync under way */
-    int64_t settle_end; /* synced_end, when it is done */
-    uint32_t sync_at;   /* segment index */
+    int64_t log_start;     /* that goes into its file, or NO_OFFSET */
+    uint32_t root_changes; /* of the directory, when its sync began */
+    int64_t settle_end;    /* synced_end, when it is done */
+    uint32_t sync_at;      /* segment index */
     struct flush_sync sync[SEGMENT_FILES];
     /* the snapshot under way */
     uint8_t *snapshot;
     uint32_t snapshot_size;
     int64_t snapshot_offset;
     int snapshot_fd;
-    bool snapshot_written;
 };
 
 static void flush_step(struct flush *f);
@@ -304,6 +322,13 @@ static int flush_arm_write(struct flush *f, enum segment_file which, struct iove
     return 0;
 }
 
+/* The first error counts. */
+static void flush_note(struct flush *f, int error)
+{
+    if (f->error == 0)
+        f->error = error;
+}
+
 /* 0: armed. */
 static int flush_write(struct flush *f)
 {
@@ -386,9 +411,7 @@ static void flush_written(struct op *op)
         f->error = op->result < 0 ? op->result : -EIO;
     if (f->pending > 0)
         return;
-    if (f->stage.now == FLUSH_SNAPSHOT) {
-        f->snapshot_written = true;
-    } else {
+    if (f->stage.now == FLUSH_WRITE) {
         if (f->error == 0 && f->log->state.now == LOG_OPEN)
             flush_write_done(f);
         segment_unuse(f->log, f->segment);
@@ -397,31 +420,6 @@ static void flush_written(struct op *op)
 }
 
 /* ---- sync ------------------------------------------------------------------------------------ */
-
-/* What comes before the segments: names, and what can be derived. At once. */
-static int flush_sync_begin(struct flush *f)
-{
-    struct log *l = f->log;
-    int error = l->epochs_dirty ? epochs_write(l) : 0;
-    if (error == 0 && l->start_dirty)
-        error = log_start_write(l);
-    if (error == 0 && (l->folder_new || l->folder_dirty))
-        error = dir_sync_folder(l->dir, l->folder, l->folder_new);
-    if (error != 0)
-        return error;
-    l->folder_new = l->folder_dirty = false;
-    f->settle_end = l->written_end;
-    f->sync_at = 0;
-    if (l->producers_dirty) { /* without memory for it the WAL file just stays held */
-        f->snapshot = producers_encode(l, l->durable_end, &f->snapshot_size);
-        f->snapshot_offset = l->durable_end;
-        if (f->snapshot == NULL)
-            return -ENOMEM;
-        l->producers_dirty = l->end_offset > l->durable_end;
-    }
-    stage_move(&f->stage, FLUSH_SYNC);
-    return 0;
-}
 
 static int flush_arm_sync(struct flush *f, uint32_t which, int fd)
 {
@@ -432,6 +430,89 @@ static int flush_arm_sync(struct flush *f, uint32_t which, int fd)
     op_init(&s->sync.op, flush_synced);
     f->pending++;
     io_sync(f->log->core->io, &s->sync);
+    return 0;
+}
+
+/* The same of a file, or a directory, that is opened for it. */
+static int flush_arm_path(struct flush *f, uint32_t which, const char *path, bool directory)
+{
+    struct flush_sync *s = &f->sync[which];
+    struct io *io = f->log->core->io;
+    int fd = io_open(io, path, directory ? IO_READ : IO_READ | IO_WRITE);
+    if (fd < 0)
+        return fd;
+    *s = (struct flush_sync){.flush = f, .owned = true, .sync = {.fd = fd, .directory = directory}};
+    op_init(&s->sync.op, flush_synced);
+    f->pending++;
+    io_sync(io, &s->sync);
+    return 0;
+}
+
+/* What comes before the segments, and can be derived: the small files. */
+static int flush_names(struct flush *f)
+{
+    struct log *l = f->log;
+    char path[PATH_ROOM];
+    stage_move(&f->stage, FLUSH_NAMES);
+    int error = l->epochs_dirty ? epochs_write(l) : 0;
+    if (error == 0 && l->start_dirty) {
+        f->log_start = l->start_offset;
+        error = log_start_prepare(l, path);
+        if (error == 0)
+            error = flush_arm_path(f, 0, path, false);
+    }
+    if (error == 0 && l->folder_new && !DEFECT(6)) {
+        path_in_folder(path, l->dir->path, l->folder, METADATA_NAME);
+        error = flush_arm_path(f, 1, path, false);
+    }
+    return error;
+}
+
+/* Then the names of all files, and that of the folder if it is new. */
+static int flush_folder(struct flush *f)
+{
+    struct log *l = f->log;
+    struct log_dir *d = l->dir;
+    char path[PATH_ROOM];
+    stage_move(&f->stage, FLUSH_FOLDER);
+    int error = f->log_start != NO_OFFSET ? log_start_name(l) : 0;
+    bool wanted = (f->log_start != NO_OFFSET || l->folder_new || l->folder_dirty) && !DEFECT(6);
+    l->folder_dirty = false; /* a flush that fails says otherwise */
+    path_in_dir(path, d->path, l->folder);
+    if (error == 0 && wanted)
+        error = flush_arm_path(f, 0, path, true);
+    SOMETIMES_IF(l->folder_new, "a folder that is new is made durable");
+    f->root_changes = d->root_changes;
+    if (error == 0 && wanted && l->folder_new && d->root_dirty)
+        error = flush_arm_path(f, 1, d->path, true);
+    return error;
+}
+
+static void flush_folder_end(struct flush *f)
+{
+    struct log *l = f->log;
+    if (f->log_start == l->start_offset)
+        l->start_dirty = false;
+    if (l->folder_new && l->dir->root_changes == f->root_changes)
+        l->dir->root_dirty = false;
+    l->folder_new = false;
+}
+
+/* The segments come next, and who produced into them. */
+static int flush_sync_begin(struct flush *f)
+{
+    struct log *l = f->log;
+    stage_move(&f->stage, FLUSH_SYNC);
+    f->settle_end = l->written_end;
+    f->sync_at = 0;
+    if (!l->producers_dirty)
+        return 0;
+    /* without memory for it the WAL file just stays held */
+    f->snapshot = producers_encode(l, l->durable_end, &f->snapshot_size);
+    f->snapshot_offset = l->durable_end;
+    if (f->snapshot == NULL)
+        return -ENOMEM;
+    l->producers_dirty = l->end_offset > l->durable_end;
     return 0;
 }
 
@@ -464,38 +545,26 @@ static void flush_synced(struct op *op)
     assert(f->pending > 0);
     f->pending--;
     if (op->result < 0)
-        f->error = op->result;
+        f->error = f->sync_error = op->result;
+    if (s->owned)
+        io_close(f->log->core->io, s->sync.fd);
     if (f->pending > 0)
         return;
     if (f->stage.now == FLUSH_SYNC)
         segment_unuse(f->log, f->segment);
-    else
-        f->snapshot_offset = -f->snapshot_offset - 1; /* negative: on the device */
     flush_step(f);
 }
 
 /* ---- snapshot -------------------------------------------------------------------------------- */
 
-static bool snapshot_on_device(const struct flush *f)
-{
-    return f->snapshot_offset < 0;
-}
-
-/* The next step of it. False: failed. */
-static bool flush_snapshot(struct flush *f)
+static int flush_snapshot(struct flush *f)
 {
     struct log *l = f->log;
-    if (f->snapshot_written) {
-        f->error = flush_arm_sync(f, 0, f->snapshot_fd);
-        return f->error == 0;
-    }
     char path[PATH_ROOM];
     path_segment(path, l->dir->path, l->folder, f->snapshot_offset, ".snapshot");
     f->snapshot_fd = io_open(l->core->io, path, IO_WRITE | IO_CREATE | IO_TRUNC);
-    if (f->snapshot_fd < 0) {
-        f->error = f->snapshot_fd;
-        return false;
-    }
+    if (f->snapshot_fd < 0)
+        return f->snapshot_fd;
     struct flush_rw *rw = &f->rw[0];
     *rw = (struct flush_rw){.flush = f, .expected = f->snapshot_size};
     f->index_iov = (struct iovec){f->snapshot, f->snapshot_size};
@@ -503,7 +572,7 @@ static bool flush_snapshot(struct flush *f)
     op_init(&rw->rw.op, flush_written);
     f->pending++;
     io_write(l->core->io, &rw->rw);
-    return true;
+    return 0;
 }
 
 /* The new one is there; the one before it that belongs to no segment goes. */
@@ -519,13 +588,13 @@ static void snapshot_replaced(struct log *l, int64_t offset)
     }
 }
 
-static int flush_snapshot_end(struct flush *f)
+static int flush_snapshot_name(struct flush *f)
 {
-    struct log *l = f->log;
-    int error = dir_sync_folder(l->dir, l->folder, false);
-    if (error == 0)
-        snapshot_replaced(l, -(f->snapshot_offset + 1));
-    return error;
+    const struct log *l = f->log;
+    char path[PATH_ROOM];
+    stage_move(&f->stage, FLUSH_SNAPSHOT_NAME);
+    path_in_dir(path, l->dir->path, l->folder);
+    return DEFECT(6) ? 0 : flush_arm_path(f, 0, path, true);
 }
 
 static void flush_drop_snapshot(struct flush *f)
@@ -586,7 +655,7 @@ static bool flush_start(struct log *l, bool settle)
     f->log = l;
     f->snapshot = NULL;
     f->snapshot_fd = -1;
-    f->snapshot_written = false;
+    f->log_start = NO_OFFSET;
     f->settle = settle || l->want_sync;
     f->target = l->written_end;
     for (uint32_t i = l->tail.count; i > l->tail.count - l->tail.unflushed; i--) {
@@ -614,10 +683,13 @@ static void flush_judge_error(struct flush *f)
     struct log *l = f->log;
     if (f->snapshot != NULL)
         l->producers_dirty = true; /* it did not get there */
+    l->folder_dirty = true;
     if (l->state.now != LOG_OPEN)
         return;
     l->want_sync |= f->settle;
-    if (f->error == -ENOSPC || f->error == -EDQUOT)
+    if (f->sync_error != 0)
+        dir_fail(l->dir, f->sync_error, "syncing a log");
+    else if (f->error == -ENOSPC || f->error == -EDQUOT)
         dir_full(l->dir);
     else if (!log_error_passes(f->error))
         dir_fail(l->dir, f->error, "writing a segment");
@@ -648,35 +720,53 @@ static void flush_finish(struct flush *f)
     log_unref(l);
 }
 
-/* 0: go on looking; 1: armed; < 0: over (f->error says how). */
+static void flush_sync_end(struct flush *f)
+{
+    struct log *l = f->log;
+    l->synced_end = MAX(l->synced_end, f->settle_end);
+    l->synced_ns = io_now_ns(l->core->io);
+    if (l->cached_end > l->durable_end)
+        flush_acknowledge(l, f->settle_end);
+    stage_move(&f->stage, FLUSH_SNAPSHOT);
+}
+
+/* The next step, with what the last one armed done. 0: go on looking; < 0: over. */
 static int flush_advance(struct flush *f)
 {
     struct log *l = f->log;
     switch ((enum flush_stage)f->stage.now) {
     case FLUSH_WRITE:
-        if (l->written_end < f->target) {
-            f->error = flush_write(f);
-            return f->pending > 0 ? 1 : 0;
-        }
-        if (!f->settle)
+        if (l->written_end < f->target)
+            flush_note(f, flush_write(f));
+        else if (f->settle)
+            flush_note(f, flush_names(f));
+        else
             return -1;
-        f->error = flush_sync_begin(f);
+        return 0;
+    case FLUSH_NAMES:
+        flush_note(f, flush_folder(f));
+        return 0;
+    case FLUSH_FOLDER:
+        flush_folder_end(f);
+        flush_note(f, flush_sync_begin(f));
         return 0;
     case FLUSH_SYNC:
         if (flush_sync_segment(f))
-            return f->pending > 0 ? 1 : 0;
-        l->synced_end = MAX(l->synced_end, f->settle_end);
-        l->synced_ns = io_now_ns(l->core->io);
-        if (l->cached_end > l->durable_end)
-            flush_acknowledge(l, f->settle_end);
-        stage_move(&f->stage, FLUSH_SNAPSHOT);
-        return 0;
-    case FLUSH_SNAPSHOT:
+            return 0;
+        flush_sync_end(f);
         if (f->snapshot == NULL)
             return -1;
-        if (!snapshot_on_device(f))
-            return flush_snapshot(f) ? 1 : 0;
-        f->error = flush_snapshot_end(f);
+        flush_note(f, flush_snapshot(f));
+        return 0;
+    case FLUSH_SNAPSHOT:
+        stage_move(&f->stage, FLUSH_SNAPSHOT_SYNC);
+        flush_note(f, flush_arm_sync(f, 0, f->snapshot_fd));
+        return 0;
+    case FLUSH_SNAPSHOT_SYNC:
+        flush_note(f, flush_snapshot_name(f));
+        return 0;
+    case FLUSH_SNAPSHOT_NAME:
+        snapshot_replaced(l, f->snapshot_offset);
         return -1;
     case FLUSH_STAGES:
         break;
@@ -689,6 +779,8 @@ static void flush_step(struct flush *f)
 {
     int next = 0;
     while (next == 0) {
+        if (f->pending > 0)
+            return; /* also with an error: what is armed comes back first */
         if (f->error != 0 || f->log->state.now != LOG_OPEN ||
             f->log->core->phase.now == PHASE_STOPPED)
             next = -1;

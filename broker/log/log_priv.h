@@ -306,11 +306,12 @@ struct log_dir {
     struct state state;
     struct io_probe probe;
     struct wal wal;
-    struct map folders; /* name -> struct folder: what was there at start */
-    bool exhausted;     /* FULL, and nothing at all can be written that needs space */
-    uint64_t met_bytes; /* what was free when that was met */
-    uint64_t look_ns;   /* when whoever appends looks at the space again */
-    bool root_dirty;    /* a folder was made in it since the last directory sync */
+    struct map folders;    /* name -> struct folder: what was there at start */
+    bool exhausted;        /* FULL, and nothing at all can be written that needs space */
+    uint64_t met_bytes;    /* what was free when that was met */
+    uint64_t look_ns;      /* when whoever appends looks at the space again */
+    uint32_t root_changes; /* folders that were made or renamed in it */
+    bool root_dirty;       /* one was since the last directory sync */
     bool failure_untold;
     int error;           /* why it failed */
     bool read_only;      /* a tool looks at it: nothing is opened to be written */

@@ -255,21 +255,23 @@ void log_core_retain_now(struct log_core *c)
  * would put them. What cannot be written there either is refused, and has still moved the start. */
 static void deletes_end_now(struct wal *w, struct wal_group *g)
 {
-    struct list *at;
-    while ((at = list_pop_front(&g->deletes)) != NULL) {
+    LIST_EACH(at, &g->deletes)
+    {
         struct log_delete_records *d = container_of(at, struct log_delete_records, link);
         struct log *l = d->log;
+        if (l->flush != NULL)
+            continue; /* it may be about to write the same file */
         int error = l->start_dirty ? log_start_write(l) : 0;
         SOMETIMES("records are deleted without the WAL");
-        if (error == 0) {
-            list_push_back(&l->core->deletes_completed, &d->link);
-        } else if (error == -ENOSPC || error == -EDQUOT || log_error_passes(error)) {
-            delete_refuse(d, KE_KAFKA_STORAGE_ERROR);
-        } else {
-            list_push_back(&g->deletes, &d->link); /* wal_fail answers it */
-            dir_fail(w->dir, error, "writing a log start");
+        if (error != 0 && error != -ENOSPC && error != -EDQUOT && !log_error_passes(error)) {
+            dir_fail(w->dir, error, "writing a log start"); /* wal_fail answers it */
             return;
         }
+        list_remove(&d->link);
+        if (error == 0)
+            list_push_back(&l->core->deletes_completed, &d->link);
+        else
+            delete_refuse(d, KE_KAFKA_STORAGE_ERROR);
     }
 }
 
@@ -351,17 +353,49 @@ bool log_delete_records(struct log *l, struct log_delete_records *d)
     return true;
 }
 
+static size_t log_start_text(const struct log *l, char *text, size_t room)
+{
+    size_t digits = (size_t)snprintf(text, room, "%" PRId64, l->start_offset);
+    size_t more =
+        (size_t)snprintf(text + digits, room - digits, " %" PRIu32 "\n", crc32c(0, text, digits));
+    assert(digits + more < room);
+    return digits + more;
+}
+
 int log_start_write(struct log *l)
 {
     char path[PATH_ROOM], text[LOG_START_TEXT_MAX];
+    assert(l->flush == NULL);
+    size_t size = log_start_text(l, text, sizeof(text));
     path_in_folder(path, l->dir->path, l->folder, LOG_START_NAME);
-    size_t digits = (size_t)snprintf(text, sizeof(text), "%" PRId64, l->start_offset);
-    size_t more = (size_t)snprintf(text + digits, sizeof(text) - digits, " %" PRIu32 "\n",
-                                   crc32c(0, text, digits));
-    int error = io_replace(l->core->io, path, text, digits + more);
+    int error = io_replace(l->core->io, path, text, size);
     if (error == 0)
         l->start_dirty = false;
     return error;
+}
+
+int log_start_prepare(struct log *l, char *path)
+{
+    struct io *io = l->core->io;
+    char text[LOG_START_TEXT_MAX];
+    size_t size = log_start_text(l, text, sizeof(text));
+    path_in_folder(path, l->dir->path, l->folder, LOG_START_NAME ".tmp");
+    int fd = io_open(io, path, IO_WRITE | IO_CREATE | IO_TRUNC);
+    if (fd < 0)
+        return fd;
+    int64_t written = io_pwrite(io, fd, text, size, 0);
+    io_close(io, fd);
+    if (written < 0)
+        return (int)written;
+    return written == (int64_t)size ? 0 : -EIO;
+}
+
+int log_start_name(struct log *l)
+{
+    char from[PATH_ROOM], to[PATH_ROOM];
+    path_in_folder(from, l->dir->path, l->folder, LOG_START_NAME ".tmp");
+    path_in_folder(to, l->dir->path, l->folder, LOG_START_NAME);
+    return io_rename(l->core->io, from, to);
 }
 
 bool log_start_parse(const char *text, int64_t *offset)

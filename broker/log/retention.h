@@ -20,6 +20,10 @@ void retention_tick(struct log_core *c);
 /* The log start offset of a log whose segments do not say it, in a file of its folder, durable.
  * At once. */
 NODISCARD int log_start_write(struct log *l);
+/* The same in steps, for the flusher: the new file beside the old one (its path, of PATH_ROOM, is
+ * told; the caller syncs it), then its name (the caller syncs the folder). */
+NODISCARD int log_start_prepare(struct log *l, char *path);
+NODISCARD int log_start_name(struct log *l);
 /* The line of that file: false, and NO_OFFSET, if it is damaged. */
 bool log_start_parse(const char *text, int64_t *offset);
 /* What that file says, NO_OFFSET if there is none that is sound. */
