@@ -9,7 +9,6 @@ what was acknowledged is then in the write-ahead log only. A directory is a dict
 """
 import gzip
 import os
-import shutil
 import struct
 import sys
 import time
@@ -23,6 +22,7 @@ from harness.wire import Client, Closed  # noqa: E402
 WAIT_S, START = 30, 1_700_000_000_000
 TOPICS = {"plain": 2, "dated": 1, "marked": 1, "kept": 1, "moved": 1}
 SMALL = {"segment_ms": 60_000, "index_interval_bytes": 300}
+ZEROS = bytes(4096)
 ROLL = 120_000  # apart by so much, two batches are in two segments
 SETTINGS = {
     "torc.cores": 1, "torc.wal.file.bytes": 1 << 20, "torc.wal.files": 2, "torc.cache.bytes": 16 << 20,
@@ -42,21 +42,14 @@ def load(folder):
     return found
 
 
-def store(files, folder):
-    shutil.rmtree(folder, ignore_errors=True)
-    made = set()
-    os.mkdir(folder)
-    for name, data in files.items():
-        head = name.rpartition("/")[0]
-        if head and head not in made:
-            os.mkdir(f"{folder}/{head}")
-            made.add(head)
-        fd = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT, 0o644)
-        end = len(data.rstrip(b"\0")) if len(data) > 65536 else len(data)  # the rest is a hole
-        os.write(fd, data[:end])
-        if end < len(data):
-            os.ftruncate(fd, len(data))
-        os.close(fd)
+def write(path, data):
+    fd, end = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), len(data)
+    while end >= len(ZEROS) and data[end - len(ZEROS):end] == ZEROS:
+        end -= len(ZEROS)  # the rest is a hole
+    os.write(fd, data if end == len(data) else data[:end])
+    if end < len(data):
+        os.ftruncate(fd, len(data))
+    os.close(fd)
 
 
 class Writer:

@@ -3,6 +3,8 @@
 The answers of an undamaged directory are the truth. Of a damaged one each must be the same, or an error
 that says so; a Fetch may give fewer records only with an error at the first that it does not give.
 """
+import time
+
 from harness.batch import read_batches
 from harness.wire import Client, Closed, decode_response, request_bytes
 
@@ -12,6 +14,7 @@ CORRUPT, STORAGE = 2, 56
 # What may be said instead of an answer: corrupt, storage, no leader, not this broker, coordinators that
 # cannot load, the first of which an old epoch is.
 ERRORS = {CORRUPT, STORAGE, 5, 6, 9, 14, 15, 16, 75, 76}
+LOADED = {"OffsetFetch": "__consumer_offsets-0", "DescribeTransactions": "__transaction_state-0"}
 PARTS = [(t, p) for t, n in TOPICS.items() for p in range(n)]
 INTERNAL = [("__consumer_offsets", 0), ("__transaction_state", 0)]
 TIMES = [-1, -2, -3, START, START + 3, START + ROLL + 1, START + 5 * ROLL, START + 14 * ROLL]
@@ -58,11 +61,18 @@ def fetch(parts, isolation, max_bytes=1 << 20):
                           "topics": [{"topic": t, "partitions": ps} for t, ps in topics.items()]})
 
 
+def exchange(client, requests):
+    """The answers to all of them, asked in one go."""
+    client.socket.sendall(b"".join(len(r).to_bytes(4, "big") + r for r in requests))
+    return [client.receive_frame() for _ in requests]
+
+
 class Reader:
     """Asks a directory's questions; the first one to ask learns the truth."""
 
     def __init__(self):
         self.plan, self.truth, self.batches, self.starts = [], {}, {}, {}
+        self.single = {}  # partition -> [(isolation, first offset, batch, request, its undamaged answer)]
 
     # ---- the truth -------------------------------------------------------------------------------
 
@@ -73,6 +83,10 @@ class Reader:
                 self.remember(name, asked, self.settled(c, asked))
             for isolation in (0, 1):
                 self.learn_fetches(c, isolation)
+            self.learn_batches(c)
+            self.plan.sort(key=lambda p: p[1][0] in LOADED)  # later, they are asked again less often
+            frames = exchange(c, [p[2] for p in self.plan])
+            self.plan = [(*p, frame) for p, frame in zip(self.plan, frames)]
 
     @staticmethod
     def settled(c, asked):
@@ -109,22 +123,26 @@ class Reader:
                 return
         raise RuntimeError("reading does not end")
 
+    def learn_batches(self, c):
+        for part, heads in self.batches.items():
+            plan = [(i, max(h["base_offset"], self.starts.get(part, 0)), h) for i in (0, 1) for h in heads]
+            asked = [request_bytes(*fetch({part: base}, i, 1)) for i, base, _ in plan]
+            self.single[part] = [(*p, a, f) for p, a, f in zip(plan, asked, exchange(c, asked))]
+
     # ---- comparing -------------------------------------------------------------------------------
 
     def compare(self, address):
-        """Returns (what was answered with an error, what was silently wrong), both lists of text."""
+        """Returns (what was answered with an error, what was silently wrong), both lists of (partition it
+        is about or None, text). What comes byte by byte as from the undamaged directory is right."""
         told, wrong, broken = [], [], set()
         with Client(address, 10) as c:
-            for name, asked, frame in self.plan:
-                c.send_frame(frame)
-                _, answer = decode_response(asked[0], asked[1], c.receive_frame())
-                if answer == self.truth[name]:
+            frames = exchange(c, [p[2] for p in self.plan])
+            for (name, asked, request, true), frame in zip(self.plan, frames):
+                if frame == true:
                     continue
-                if {14, 15} & set(errors_of(answer)):  # still loading, perhaps
-                    for _ in range(50):
-                        answer = c.ask(*asked)
-                        if not {14, 15} & set(errors_of(answer)):
-                            break
+                answer = self.loaded(c, asked, request, true, frame)
+                if answer is None:
+                    continue
                 if asked[0] == "Fetch":
                     broken |= self.differing(answer, self.truth[name])
                 else:
@@ -134,40 +152,55 @@ class Reader:
         return told, wrong
 
     @staticmethod
+    def loaded(c, asked, request, true, frame):
+        """The answer, asked for again while a coordinator loads; None: it is the true one."""
+        for _ in range(100):
+            answer = decode_response(asked[0], asked[1], frame)[1]
+            if asked[0] not in LOADED or not {14, 15} & set(errors_of(answer)):
+                break
+            time.sleep(0.001)
+            (frame,) = exchange(c, [request])
+            if frame == true:
+                return None
+        return answer
+
+    @staticmethod
     def differing(answer, truth):
         before = dict(fetched(truth))
         return {part for part, p in fetched(answer) if p != before.get(part)} or set(before)
 
     def one_by_one(self, c, part, told, wrong):
         """Each batch asked for by its first offset: it comes, or an error does."""
+        where, single = "%s-%d" % part, self.single.get(part, [])
+        for (isolation, base, head, _, true), frame in zip(single, exchange(c, [s[3] for s in single])):
+            if frame == true:
+                continue
+            p = dict(fetched(decode_response("Fetch", 12, frame)[1]))[part]
+            if p["error_code"] in ERRORS or (base == 0 and p["error_code"] == 0 and
+                                             p["log_start_offset"] < 0):
+                told.append((where, f"{part} at {base}: error {p['error_code']}"))
+                continue
+            stable = isolation == 0 or base < p["last_stable_offset"]
+            got = read_batches(p["records"] or b"")
+            if p["error_code"]:
+                wrong.append((where, f"{part} at {base}: error {p['error_code']}"))
+            elif stable and not got:
+                wrong.append((where, f"{part} at {base}: nothing, up to {p['high_watermark']}"))
+            elif got and got[0] != head:
+                odd = [k for k in head if got[0][k] != head[k]]
+                wrong.append((where, f"{part} at {base}: another batch: "
+                              f"{[(k, head[k], got[0][k]) for k in odd][:3]}"))
         for isolation in (0, 1):
-            for head in self.batches.get(part, []):
-                base = max(head["base_offset"], self.starts.get(part, 0))
-                p = dict(fetched(c.ask(*fetch({part: base}, isolation, 1))))[part]
-                if p["error_code"] in ERRORS or (base == 0 and p["error_code"] == 0 and
-                                                 p["log_start_offset"] < 0):
-                    told.append(f"{part} at {base}: error {p['error_code']}")
-                    continue
-                stable = isolation == 0 or base < p["last_stable_offset"]
-                got = read_batches(p["records"] or b"")
-                if p["error_code"]:
-                    wrong.append(f"{part} at {base}: error {p['error_code']}")
-                elif stable and not got:
-                    wrong.append(f"{part} at {base}: nothing, up to {p['high_watermark']}")
-                elif got and got[0] != head:
-                    odd = [k for k in head if got[0][k] != head[k]]
-                    wrong.append(f"{part} at {base}: another batch: "
-                                 f"{[(k, head[k], got[0][k]) for k in odd][:3]}")
-            truth = [dict(fetched(self.truth[n]))[part] for n, a, _ in self.plan
+            truth = [dict(fetched(self.truth[n]))[part] for n, *_ in self.plan
                      if n.startswith(f"Fetch {isolation}.") and part in dict(fetched(self.truth[n]))]
             p = dict(fetched(c.ask(*fetch({part: self.starts[part]}, isolation))))[part]
             if not p["error_code"]:
                 for field in ("high_watermark", "last_stable_offset", "log_start_offset",
                               "aborted_transactions"):
                     if p[field] != truth[0][field]:
-                        wrong.append(f"{part}: {field} {truth[0][field]} -> {p[field]}")
+                        wrong.append((where, f"{part}: {field} {truth[0][field]} -> {p[field]}"))
             else:
-                told.append(f"{part}: error {p['error_code']}")
+                told.append((where, f"{part}: error {p['error_code']}"))
 
 
 def fetched(answer):
@@ -191,18 +224,22 @@ def errors_of(value):
 
 def differ(name, truth, answer, told, wrong):
     """Fields that are not as they were. What has an error beside it is excused."""
-    stack = [(name, truth, answer)]
+    stack = [(name, LOADED.get(name.partition(" ")[0]), None, truth, answer)]
     while stack:
-        where, a, b = stack.pop()
+        where, part, topic, a, b = stack.pop()
         if a == b or where == "Metadata.cluster_id":  # meta.properties has no checksum
             continue
         if isinstance(a, dict) and isinstance(b, dict):
+            topic = a.get("name") or a.get("topic") or topic
+            number = a.get("partition_index", a.get("partition"))
+            if part is None and topic is not None and number is not None:
+                part = f"{topic}-{number}"
             errors = {v for k, v in b.items() if "error_code" in k and v}
             if errors and errors <= ERRORS:
-                told.append(f"{where}: error {errors}")
+                told.append((part, f"{where}: error {errors}"))
                 continue
-            stack += [(f"{where}.{k}", a.get(k), b.get(k)) for k in {**a, **b}]
+            stack += [(f"{where}.{k}", part, topic, a.get(k), b.get(k)) for k in {**a, **b}]
         elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-            stack += [(f"{where}[{i}]", x, y) for i, (x, y) in enumerate(zip(a, b))]
+            stack += [(f"{where}[{i}]", part, topic, x, y) for i, (x, y) in enumerate(zip(a, b))]
         else:
-            wrong.append(f"{where}: {str(a)[:80]} -> {str(b)[:80]}")
+            wrong.append((part, f"{where}: {str(a)[:80]} -> {str(b)[:80]}"))
