@@ -58,6 +58,7 @@ def meson(name, what, folder, suite, options=(), env=None, limit_s=900, needs=()
 PY = sys.executable
 JAVA, BROKER = ("java", "javac", "mvn"), ("build/torc",)
 LOAD, SHIM = "build/tests/crash/crash_load", "build/tests/crash/crash_shim"
+CLOCK, ZYGOTE = "build/tests/crash/clock.so", "build/tests/integrity/zygote.so"
 ONE_PASSED = " && echo '# passed=1 failed=0 skipped=0'"  # for a command that only ends well or not
 STEPS = [
     Step("build/torc", "build/torc as users build it, and the programs that tests use",
@@ -125,10 +126,12 @@ STEPS = [
          300),
     Step("crash/images", "what the disk would hold after a power cut at any moment is recovered whole",
          [PY, "tests/crash/images.py"], (), (*BROKER, LOAD, SHIM), 300),
-    Step("crash/environment", "no space, dead and slow disks, no rights, no descriptors, no memory",
-         [PY, "tests/crash/environment.py"], (), (*BROKER, SHIM), 300),
+    Step("crash/many", "kills of several brokers at once, added up",
+         [PY, "tests/crash/many.py", "kill", "60"], (), (*BROKER, LOAD), 120),
+    Step("crash/environment", "no space, dead and slow disks, clocks that jump, no rights, descriptors, memory",
+         [PY, "tests/crash/environment.py"], (), (*BROKER, SHIM, CLOCK), 300),
     Step("integrity/bytes", "data at rest, damaged byte by byte: found, told or harmless, never wrong",
-         [PY, "tests/integrity/run.py"], (), BROKER, 120),
+         [PY, "tests/integrity/run.py"], (), (*BROKER, ZYGOTE), 120),
     Step("abuse/peers", "whatever a peer does, a good client beside it notices nothing",
          [PY, "tests/abuse/run.py"], (), (*BROKER, LOAD), 300),
     Step("bench/loopback", "torc bench measures what it says and finds what is lost or repeated",

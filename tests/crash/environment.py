@@ -5,8 +5,7 @@ Each case is a fresh broker, on small real file systems of its own (device.py) w
 says what a client must see, what the log must say, and what must come back by itself. Everything that
 was acknowledged before is read back, at the end and after a restart.
 
-What is only in the simulator: errors at every single operation (torc-sim --faults) and jumps of the
-wall clock, which cannot be set for one process alone (time namespaces know only the monotonic one).
+What is only in the simulator: errors at every single operation (torc-sim --faults).
 """
 import errno
 import os
@@ -14,8 +13,11 @@ import resource
 import shutil
 import signal
 import socket
+import statistics
+import struct
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,7 @@ from harness.report import Report, Skip  # noqa: E402
 from harness.wire import Client, Closed  # noqa: E402
 
 STORAGE_ERROR, NONE = 56, 0
+CLOCK, HOUR_S = TOP / "build/tests/crash/clock.so", 3600
 SMALL = {"torc.cores": 2, "torc.memory": 512 << 20, "torc.wal.file.bytes": 1 << 20, "torc.wal.files": 3,
          "torc.cache.bytes": 4 << 20, "log.segment.bytes": 1 << 20, "offsets.topic.num.partitions": 2,
          "log.flush.offset.checkpoint.interval.ms": 500}
@@ -473,6 +476,73 @@ def eager(s):
     return f"{answered} batches of {peers} clients taken by {cores} cores while they came up, 4 times"
 
 
+# ---- time ------------------------------------------------------------------------------------------
+
+def clock_jumps(s):
+    """The wall clock jumps an hour ahead, two back and one ahead: records are taken and stamped by it,
+    members stay, offsets are committed, nothing is lost."""
+    b = s.broker()
+    b.folder.mkdir()
+    shift = b.folder / "clock"
+    shift.write_bytes(bytes(8))
+    command = b.command()
+    b.command = lambda: ["env", f"LD_PRELOAD={CLOCK}", f"TORC_TEST_CLOCK={shift}", *command]
+    u = User(b.start())
+    assert u.create("a", 2, message_timestamp_type="LogAppendTime")[0] == NONE
+    assert u.produce("a") == NONE and u.commit("g", 1) == NONE
+    for hours in (1, -1, 0):
+        with open(shift, "r+b") as f:  # in place: it is mapped
+            f.write(struct.pack("=q", hours * HOUR_S))
+        time.sleep(0.7)  # a checkpoint, and a look at what has grown old
+        for i in range(20):
+            assert u.produce("a", i % 2, 20000) == NONE
+        stamp = u.ask("Produce", 7, {"acks": -1, "timeout_ms": 15000, "topic_data": [
+            {"name": "a", "partition_data": [{"index": 0, "records": batch([(None, b"now")])}]}]}
+        )["responses"][0]["partition_responses"][0]["log_append_time_ms"]
+        ahead = stamp / 1000 - time.time()
+        assert abs(ahead - hours * HOUR_S) < 30, f"stamped {ahead:.0f} s ahead, not {hours} h"
+        assert u.commit("g", 10 + hours) == NONE
+        u.check()
+    b.kill()
+    b.start()
+    u.again()
+    return f"{u.check()} records kept"
+
+
+def paused(s):
+    """SIGSTOP under load: who asked meanwhile is answered when it goes on; killed while stopped it has
+    kept what was acknowledged."""
+    b = s.broker().start()
+    u = User(b)
+    assert u.create("a")[0] == NONE and u.produce("a") == NONE
+    for seconds in (0.5, 2):
+        b.process.send_signal(signal.SIGSTOP)
+        timer = threading.Timer(seconds, b.process.send_signal, (signal.SIGCONT,))
+        timer.start()
+        begin = time.monotonic()
+        assert u.produce("a") == NONE
+        assert time.monotonic() - begin > seconds * 0.9
+        assert u.commit("g", 1) == NONE
+    assert u.produce("a", 1) == NONE
+    b.process.send_signal(signal.SIGSTOP)
+    b.kill()
+    b.start()
+    u.again()
+    return f"{u.check()} records kept"
+
+
+def prompt(s):
+    """Who has nothing to do ends at once: a core that sleeps is woken for it, not by its next timer."""
+    b, took = s.broker(), []
+    for _ in range(5):
+        b.start()
+        begin = time.monotonic()
+        assert b.stop() == 0
+        took.append(time.monotonic() - begin)
+    assert statistics.median(took) < 0.3, took
+    return f"stopped within {statistics.median(took) * 1000:.0f} ms"
+
+
 # ---- rights, descriptors, memory -------------------------------------------------------------------
 
 def refuses(broker, text, before=None):
@@ -551,7 +621,8 @@ def memory(s):
 
 
 CASES = (eager, full_disk, nearly_full, deletes_when_full, start_when_full, read_only, one_of_two,
-         unreadable_at_start, slow_disk, removed, wrong_owner, descriptors, memory)
+         unreadable_at_start, slow_disk, removed, clock_jumps, paused, prompt, wrong_owner, descriptors,
+         memory)
 
 
 def main():
