@@ -159,12 +159,15 @@ class Disk:
         """The power goes. The processes that use the file system are still to be killed."""
         self.cuts += 1
         if self.shim:
-            for k, n in self.shim.ask(f"cut {seed % (1 << 63)}").items():
-                self.sectors[k] += n
+            self.add(self.shim.ask(f"cut {seed % (1 << 63)}"))
             return
         fd = os.open(self.where, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
         os.close(fd)
+
+    def add(self, sectors):
+        for k, n in sectors.items():
+            self.sectors[k] += n
 
     def back(self):
         """The power is back: what is there is mounted again, which replays ext4's journal."""
@@ -181,7 +184,7 @@ class Disk:
         where.mkdir(exist_ok=True)
         self.cuts += 1
         file = self.where.parent / f"image-{self.cuts}"
-        self.shim.ask(f"image {seed % (1 << 63)} {file}")
+        self.add(self.shim.ask(f"image {seed % (1 << 63)} {file}"))
         device, fd = loop_over(file, direct=True)
         file.unlink()
         try:

@@ -86,6 +86,7 @@ def run(report, place, args, disk):
                  not images.bad, "; ".join(images.bad))
     report.check("the broker under the load was not disturbed", alive, images.broker.log_tail(5))
     took = time.monotonic() - begin
+    report.counted(images=disk.cuts, records=images.records, bad=len(images.bad), **disk.sectors)
     print(f"      {took:.0f} s, {took / max(1, disk.cuts) * 1000:.0f} ms an image", flush=True)
 
 

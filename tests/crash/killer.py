@@ -56,6 +56,13 @@ class Killer:
             self.disk.back()
         self.counts[("cut " if cut else "killed ") + when] += 1
 
+    def ends(self):
+        """What there was of kills, power cuts and clean stops, to be counted."""
+        cuts = sum(n for k, n in self.counts.items() if k.startswith("cut"))
+        stops = self.counts["stopped"]
+        kills = sum(self.counts.values()) - cuts - stops
+        return {"kills": kills, "cuts": self.disk.cuts if self.disk else 0, "stops": stops}
+
     def stop(self):
         if self.broker.process.poll() is not None:
             raise RuntimeError(f"the broker ended by itself with {self.broker.process.returncode}")

@@ -321,6 +321,8 @@ def run(report, place, args, disk):
         counts, faults = crash.run()
         judge(report, crash, counts, faults)
         print("      " + ledger(crash, counts, time.monotonic() - begin), flush=True)
+        report.counted(cycles=args.cycles, **crash.ends(), **{k: counts[k] for k in (
+            "records", "batches", "resent", "probed", *WRONGS)})
     except Exception as e:
         report.fail("crash", f"{type(e).__name__}: {e}")
         print("      after " + ", ".join(f"{n} {k}" for k, n in crash.counts.items()))

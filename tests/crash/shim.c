@@ -308,7 +308,8 @@ static bool command_image(struct shim *s, const char *rest)
     block_crash(&s->block, seed, to, &cut);
     bool saved = block_save(to, s->block.size, path + 1);
     free(to);
-    printf("image %s\n", saved ? path + 1 : "cannot be written");
+    printf("image %s kept=%" PRIu64 " lost=%" PRIu64 " torn=%" PRIu64 "\n",
+           saved ? path + 1 : "cannot be written", cut.kept, cut.lost, cut.torn_writes);
     return true;
 }
 

@@ -307,6 +307,8 @@ def run(report, place, args, disk):
           f"{sum(c.copied for c in crew.copiers)} copied, {sum(m.offset for m in crew.members)} commits "
           f"of members; start {starts[len(starts) // 2] * 1000:.0f} ms median, slowest answer "
           f"{slowest:.2f} s; {time.monotonic() - begin:.0f} s", flush=True)
+    report.counted(cycles=args.cycles, **crew.ends(), **crew.done, broken=report.failed,
+                   copied=sum(c.copied for c in crew.copiers), commits=sum(m.offset for m in crew.members))
     broker.kill()
     if report.failed:
         print("      the broker's log ends with:\n" + broker.log_tail(), flush=True)

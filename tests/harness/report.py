@@ -5,6 +5,10 @@
     skip  NAME: why           not checked, because this machine lacks something
     # passed=3 failed=0 skipped=1
 
+A program whose cases are many of one kind says how many, in a line that can be added up over runs:
+
+    # counted kills=47 records=256861 lost=0
+
 The last line is what tools/test counts; a program that ends without it counts as one failure. With
 CI=1 in the environment nothing may be skipped: a skip is a failure.
 """
@@ -54,6 +58,10 @@ class Report:
             self.fail(name, f"{type(e).__name__}: {e}"[:600])
         else:
             self.ok(name, f"{note + ', ' if note else ''}{time.monotonic() - begin:.1f} s")
+
+    @staticmethod
+    def counted(**numbers):
+        print("# counted " + " ".join(f"{k.replace(' ', '-')}={n}" for k, n in numbers.items()), flush=True)
 
     def end(self):
         """Print the count and return the exit status."""
