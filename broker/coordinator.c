@@ -39,6 +39,7 @@
 #define LOAD_EMPTY_MAX  64u /* partitions without a record that are loaded in one turn */
 #define BATCH_BYTES_MIN 4096
 #define FULL_DISK_REST  NS_PER_S
+#define SCARCE_REST     (20 * NS_PER_MS) /* before a load looks again for memory to read into */
 #define UNPACKED_MAX    BATCH_UNPACKED_BYTES_DEFAULT
 
 static const char *const coordinator_state_names[] = {"loading", "active", "failed", "gone"};
@@ -571,15 +572,24 @@ static bool load_pieces(struct coordinator *c)
     return loaded;
 }
 
-static void load_came(struct coordinator *c)
+/* When to go on: at once, or later, because readers hold so much that nothing was read. */
+static uint64_t load_came(struct coordinator *c)
 {
-    bool taken = c->read.error == KE_NONE && c->state.now == COORDINATOR_LOADING && load_pieces(c);
+    uint64_t now_ns = io_now_ns(c->core->io);
     enum kafka_error error = c->read.error;
+    bool loading = c->state.now == COORDINATOR_LOADING;
+    if (error == KE_NONE && loading && c->read.scarce && c->read.bytes == 0) {
+        SOMETIMES("a coordinator's load waits until readers hold less");
+        conns_scarce(&c->core->conns);
+        return now_ns + SCARCE_REST;
+    }
+    bool taken = error == KE_NONE && loading && load_pieces(c);
     if (error == KE_NONE)
         log_read_release(c->core->logs, &c->read);
     if (!taken)
         coordinator_fail(c, error != KE_NONE ? kafka_error_name(error)
                                              : "its log cannot be understood, or no memory");
+    return now_ns;
 }
 
 static void load_done(struct log_read *read)
@@ -587,9 +597,9 @@ static void load_done(struct log_read *read)
     struct coordinator *c = container_of(read, struct coordinator, read);
     struct coordinators *all = c->core->coordinators;
     c->reading = false;
-    load_came(c);
+    uint64_t on_ns = load_came(c);
     if (!timer_armed(&all->load_timer))
-        timer_arm(&c->core->wheel, &all->load_timer, io_now_ns(c->core->io));
+        timer_arm(&c->core->wheel, &all->load_timer, on_ns);
     coordinator_maybe_free(c);
 }
 
@@ -628,8 +638,7 @@ static bool load_step(struct coordinator *c)
     c->reading = true;
     if (log_read(l, &c->read)) {
         c->reading = false;
-        load_came(c);
-        timer_arm(&core->wheel, &core->coordinators->load_timer, io_now_ns(core->io));
+        timer_arm(&core->wheel, &core->coordinators->load_timer, load_came(c));
     }
     return false;
 }
