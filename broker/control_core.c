@@ -305,7 +305,6 @@ static void control_core_publish(void *context, const struct image_delta *delta)
         letter->msg.kind = MSG_IMAGE;
         letter->delta = delta;
         letter->to = (struct core_id){i};
-        c->letters_away++;
         mail_send(&c->mail, letter->to, &letter->msg);
     }
 }
@@ -379,19 +378,27 @@ static void control_core_ready(struct control_core *c)
                       NS_PER_MS);
 }
 
+/* Does it let the node itself in? (What the controller has decided, cores may not know yet.) */
+static bool control_core_is_unfence(const struct control_core *c, const struct image_delta *delta)
+{
+    for (uint32_t i = 0; i < delta->changes_count; i++) {
+        const struct image_change *change = &delta->changes[i];
+        const struct broker_image *b = change->kind == IMAGE_BROKER ? change->broker.after : NULL;
+        if (b != NULL && b->id == c->node->config->broker.node_id && !b->fenced)
+            return true;
+    }
+    return false;
+}
+
 static void control_core_delta_home(struct control_core *c, struct msg *msg)
 {
     struct delta_letter *letter = container_of(msg, struct delta_letter, msg);
     const struct image_delta *delta = letter->delta;
     struct core_id from = letter->to;
     pool_release(&c->letters, letter);
-    c->letters_away--;
+    bool unfence = c->state.now == CONTROL_JOINING && control_core_is_unfence(c, delta);
     control_delta_applied(c->control, delta, from);
-    if (c->state.now != CONTROL_JOINING || c->letters_away > 0)
-        return;
-    const struct broker_image *self =
-        image_broker(control_image(c->control), c->node->config->broker.node_id);
-    if (self != NULL && !self->fenced)
+    if (unfence && ++c->cores_joined == c->node->cores_count)
         control_core_ready(c);
 }
 
