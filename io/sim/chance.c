@@ -27,14 +27,25 @@ uint64_t chance_mix(uint64_t a, uint64_t b)
     return mixed(mixed(a + GOLDEN) ^ (b * GOLDEN + 1));
 }
 
+/* Four words side by side: what one needs of the last would be waited for. */
 uint64_t chance_hash(uint64_t start, const void *bytes, size_t size)
 {
     const uint8_t *at = bytes;
-    uint64_t hash = start ^ size * GOLDEN;
-    for (; size >= 8; at += 8, size -= 8) {
+    uint64_t hash = start ^ size * GOLDEN, lanes[4] = {1, 2, 3, 4};
+    for (; size >= sizeof(lanes); at += sizeof(lanes), size -= sizeof(lanes)) {
+        for (uint32_t i = 0; i < 4; i++) {
+            uint64_t word;
+            memcpy(&word, at + i * sizeof(word), sizeof(word));
+            word = (lanes[i] ^ word) * GOLDEN;
+            lanes[i] = word ^ word >> 32;
+        }
+    }
+    for (uint32_t i = 0; i < 4; i++)
+        hash = mixed(hash ^ lanes[i]);
+    for (; size >= sizeof(hash); at += sizeof(hash), size -= sizeof(hash)) {
         uint64_t word;
-        memcpy(&word, at, 8);
-        hash = (hash ^ mixed(word)) * GOLDEN + 1;
+        memcpy(&word, at, sizeof(word));
+        hash = mixed(hash ^ word) + GOLDEN;
     }
     uint64_t rest = 0;
     if (size > 0)

@@ -7,11 +7,10 @@
 #include "core/mem.h"
 
 #include <stdbool.h>
-#include <ucontext.h>
 
 struct fiber {
-    ucontext_t context; /* of the fiber while it is away */
-    ucontext_t back;    /* of who resumed it */
+    void *away; /* the stack's end while it is left: the fiber's, */
+    void *back; /* and that of who resumed it */
     struct mem *mem;
     uint8_t *stack; /* kept from run to run */
     void (*run)(void *argument);

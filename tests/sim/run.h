@@ -150,6 +150,7 @@ struct run {
     struct clerk clerk;
     enum run_phase phase;
     uint64_t phase_deadline;
+    uint32_t waits_for; /* the producer or fetcher that was not done when they were asked last */
     struct sim_event harm, restart, relief, repair, hurry;
     uint32_t harms_drawn; /* so far: the number of one */
     uint32_t harms_done;

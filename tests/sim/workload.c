@@ -118,15 +118,17 @@ static bool run_members_done(const struct run *r)
     return r->options.tellers == 0 || auditor_done(&r->auditor);
 }
 
-static bool run_clients_done(const struct run *r)
+/* This is asked at every event, so who was not done the last time is asked first. */
+static bool run_clients_done(struct run *r)
 {
-    for (uint32_t i = 0; i < r->options.producers; i++) {
-        if (!producer_done(&r->producers[i]))
-            return false;
-    }
-    for (uint32_t i = 0; i < r->options.fetchers; i++) {
-        if (!fetcher_done(&r->fetchers[i]))
-            return false;
+    uint32_t producers = r->options.producers, all = producers + r->options.fetchers;
+    for (uint32_t i = 0; i < all; i++) {
+        uint32_t who = (r->waits_for + i) % all;
+        if (who < producers ? producer_done(&r->producers[who])
+                            : fetcher_done(&r->fetchers[who - producers]))
+            continue;
+        r->waits_for = who;
+        return false;
     }
     return run_members_done(r);
 }
