@@ -30,7 +30,7 @@ static void restart_due(struct sim_event *e)
 {
     struct run *r = container_of(e, struct run, restart);
     if (r->options.cores_change)
-        r->node.cores_count = (uint32_t)chance_between(r->fate, 1, 5);
+        r->node.cores_count = (uint32_t)chance_between(r->fate, 1, DATA_CORES_MAX);
     r->stopping = false;
     r->faulted_before = r->faulted; /* its last answers may still be under way */
     r->faulted = sim_disk_failing(r->machine) ? r->faulted : 0;
@@ -74,11 +74,30 @@ static void hurry_due(struct sim_event *e)
     run_fail(container_of(e, struct run, hurry), "an orderly stop does not end");
 }
 
+/* The write-ahead logs of cores that are no more are removed before a node serves. One that a cut
+ * brought back would be laid over what is newer, at a start that takes it for news. */
+static void harm_seek_old(struct run *r, uint32_t cores)
+{
+    char path[64];
+    for (uint32_t dir = 0; dir < r->options.dirs; dir++) {
+        for (uint32_t core = cores; core < CORES_MAX && (r->faulted & 1u << dir) == 0; core++) {
+            for (uint32_t file = 0; file < r->options.wal_files; file++) {
+                (void)snprintf(path, sizeof(path), "/data/logs-%u/wal-%u-%u.torc", dir, core, file);
+                if (sim_disk_holds(r->machine, path, dir))
+                    run_fail(r, "the power brought %s back: %u cores served without it", path,
+                             cores);
+            }
+        }
+    }
+}
+
 void harm_take_down(struct run *r, enum harm kind)
 {
     if (kind == HARM_CUT) {
+        uint32_t served = r->node.ready && !r->full_start ? r->node.cores_count : DATA_CORES_MAX;
         r->cuts++;
         sim_power_cut(r->machine);
+        harm_seek_old(r, served);
         harm_restart(r);
     } else if (kind == HARM_KILL) {
         r->kills++;

@@ -108,7 +108,7 @@ void options_draw(struct run_options *o, struct chance *c)
     static const uint32_t batches[] = {20, 100, 400};
     static const uint32_t thinks[] = {1, 500, 20000};
     static const uint64_t means[] = {20 * NS_PER_MS, 200 * NS_PER_MS, NS_PER_S, 4 * NS_PER_S};
-    o->cores = (uint32_t)chance_between(c, 1, 5);
+    o->cores = (uint32_t)chance_between(c, 1, DATA_CORES_MAX);
     o->cores_change = chance_one_in(c, 3);
     o->dirs = chance_one_in(c, 2) ? 1 : (uint32_t)chance_between(c, 2, DIRS_MAX);
     o->topics = (uint32_t)chance_between(c, 1, TOPICS_MAX);

@@ -14,6 +14,7 @@
 #define PRODUCERS_MAX  6u
 #define FETCHERS_MAX   4u
 #define DIRS_MAX       3u
+#define DATA_CORES_MAX 5u
 #define MEMBERS_MAX    9u
 #define PLAN_SETS_MAX  64u
 #define PLAN_OMITS_MAX 4096u
