@@ -63,10 +63,10 @@ struct control_core {
     struct wheel wheel;
     struct mail mail;
     struct control *control;
-    struct pool letters; /* struct delta_letter */
-    struct pool calls;   /* struct control_call with its arena, see admin calls */
+    struct pool letters;   /* struct delta_letter */
+    struct pool calls;     /* struct control_call with its arena, see admin calls */
     uint32_t cores_joined; /* that know that the node is let in */
-    uint32_t awaited; /* cores that have not answered the present step */
+    uint32_t awaited;      /* cores that have not answered the present step */
     struct plain_letter plain[CORES_MAX];
     struct checkpoint_letter *checkpoints; /* one per data core */
     bool checkpointing;
