@@ -60,6 +60,19 @@ void histogram_merge(struct histogram *into, const struct histogram *from)
         into->buckets[i] += from->buckets[i];
 }
 
+void histogram_since(struct histogram *before, const struct histogram *now)
+{
+    assert(now->count >= before->count);
+    before->count = now->count - before->count;
+    before->sum = now->sum - before->sum;
+    before->max = 0;
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        before->buckets[i] = now->buckets[i] - before->buckets[i];
+        if (before->buckets[i] > 0)
+            before->max = MIN(histogram_upper(i), now->max);
+    }
+}
+
 uint64_t histogram_quantile(const struct histogram *h, double q)
 {
     assert(q >= 0 && q <= 1);

@@ -19,6 +19,8 @@ uint64_t histogram_upper(uint32_t bucket);
 void histogram_init(struct histogram *h);
 void histogram_record(struct histogram *h, uint64_t value);
 void histogram_merge(struct histogram *into, const struct histogram *from);
+/* before becomes what was recorded from then to now; its max is that of the highest bucket. */
+void histogram_since(struct histogram *before, const struct histogram *now);
 /* Upper bound of the bucket that holds quantile q in [0, 1]; 0 when empty; q = 1 gives max. */
 uint64_t histogram_quantile(const struct histogram *h, double q);
 

@@ -12,6 +12,9 @@
  *  4. Nothing is delivered inside mail_send; a letter to oneself sent during a drain waits for the
  *     next drain, like any other.
  *
+ * A letter that is a leg of a request (trip.h) is in stage RING from mail_send until it is
+ * delivered.
+ *
  * Fairness: a drain visits the senders in turn, a few letters each, and the next drain starts one
  * sender further, so a flood from one core delays the others' letters by a bounded number.
  *
@@ -90,6 +93,8 @@ void mail_send(struct mail *m, struct core_id to, struct msg *msg)
     assert(core_same(core_self(), m->self));
     assert(to.index < m->post->cores_count);
     m->sent++;
+    if (msg->trip != NULL)
+        trip_depart(msg->trip, m->board, core_same(msg->home, m->self));
     if (core_same(to, m->self)) {
         list_push_back(&m->local, &msg->link);
         return;
@@ -117,8 +122,12 @@ static uint32_t mail_visit(struct mail *m, uint32_t from, struct list *local, ui
     else
         for (; count < max && !list_empty(local); count++)
             letters[count] = container_of(list_pop_front(local), struct msg, link);
-    for (uint32_t i = 0; i < count; i++)
-        deliver(context, letters[i]);
+    for (uint32_t i = 0; i < count; i++) {
+        struct msg *msg = letters[i];
+        if (msg->trip != NULL)
+            trip_arrive(msg->trip, m->board);
+        deliver(context, msg);
+    }
     return count;
 }
 
@@ -186,6 +195,17 @@ bool mail_pending(const struct mail *m)
         if (from != m->self.index && ring_pending(mail_ring(m, from, m->self.index)))
             return true;
     return false;
+}
+
+uint32_t mail_depth(const struct mail *m)
+{
+    uint32_t depth = 0;
+    LIST_EACH(l, &m->local)
+    depth++;
+    for (uint32_t from = 0; from < m->post->cores_count; from++)
+        if (from != m->self.index)
+            depth += ring_depth(mail_ring(m, from, m->self.index));
+    return depth;
 }
 
 bool mail_outbox_empty(const struct mail *m)

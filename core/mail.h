@@ -10,9 +10,11 @@
 #include "core/list.h"
 #include "core/mem.h"
 #include "core/ring.h"
+#include "core/trip.h"
 
 struct msg {
     struct list link;    /* outbox or local queue of the sender while it waits there */
+    struct trip *trip;   /* of the request that it is a leg of; NULL: of none */
     struct core_id home; /* who owns the thing this is embedded in */
     uint16_t kind;       /* broker/msg.h: the catalogue */
 };
@@ -34,6 +36,7 @@ void post_destroy(struct post *p);
 struct mail {
     struct post *post;
     struct core_id self;
+    struct trip_board *board;      /* where legs are counted; NULL: letters have none */
     struct list local;             /* letters to oneself */
     struct list outbox[CORES_MAX]; /* letters that found their ring full */
     uint32_t outbox_count;         /* letters in all of them */
@@ -54,6 +57,8 @@ uint32_t mail_drain(struct mail *m, uint32_t budget,
 void mail_publish(struct mail *m, void (*wake)(void *context, struct core_id to), void *context);
 /* Letters waiting for this core (local or in a ring)? */
 bool mail_pending(const struct mail *m);
+/* How many? */
+uint32_t mail_depth(const struct mail *m);
 /* Letters that this core could not yet hand over? Then it must not sleep for long. */
 bool mail_outbox_empty(const struct mail *m);
 

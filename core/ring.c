@@ -97,6 +97,12 @@ bool ring_pending(const struct ring *r)
     return __atomic_load_n(&r->tail, __ATOMIC_SEQ_CST) != head; /* ordering c */
 }
 
+uint32_t ring_depth(const struct ring *r)
+{
+    uint32_t head = __atomic_load_n(&r->head, __ATOMIC_RELAXED);
+    return __atomic_load_n(&r->tail, __ATOMIC_ACQUIRE) - head;
+}
+
 void bell_sleep(struct bell *b)
 {
     __atomic_store_n(&b->asleep, 1, __ATOMIC_SEQ_CST); /* ordering c */

@@ -31,6 +31,8 @@ bool ring_publish(struct ring *r);
 uint32_t ring_drain(struct ring *r, void **items, uint32_t max);
 /* Anything published and not drained? Consumer core. */
 bool ring_pending(const struct ring *r);
+/* How much? As of now; more may come. Consumer core. */
+uint32_t ring_depth(const struct ring *r);
 
 /* One per core: raised by the owner before it blocks, read by producers after they publish. */
 struct bell {

@@ -22,6 +22,7 @@
 #include "core/pool.h"
 #include "core/ring.h"
 #include "core/timer.h"
+#include "core/trip.h"
 
 #define ROUNDS 7
 
@@ -367,6 +368,52 @@ static void histogram_cycle(void *context, uint64_t steps)
         histogram_record(context, i * 7919 % 5000000);
 }
 
+/* A produce of another core's partition, from its first byte to its answer's last. */
+struct journey {
+    struct trip_board home, owner;
+    bool exact;
+};
+
+static uint64_t journey_clock(void *context)
+{
+    (void)context;
+    return now_ns();
+}
+
+static void trip_cycle(void *context, uint64_t steps)
+{
+    struct journey *j = context;
+    struct trip whole, leg;
+    for (uint64_t i = 0; i < steps; i++) {
+        trip_begin(&whole, &j->home, *j->home.now_ns, NULL);
+        whole.exact = j->exact;
+        trip_move(&whole, &j->home, j->exact ? TRIP_DECODE : TRIP_ROUTE);
+        trip_note(&whole, &j->home, TRIP_ROUTE);
+        trip_leg(&leg, &whole, NULL);
+        trip_depart(&leg, &j->home, true);
+        trip_arrive(&leg, &j->owner);
+        trip_move(&leg, &j->owner, TRIP_WAIT);
+        trip_move(&leg, &j->owner, TRIP_WRITE);
+        trip_note(&leg, &j->owner, TRIP_PUBLISH);
+        trip_depart(&leg, &j->owner, false);
+        trip_arrive(&leg, &j->home);
+        trip_note(&whole, &j->home, TRIP_ENCODE);
+        trip_move(&whole, &j->home, TRIP_SEND);
+        trip_end(&whole, &j->home);
+        keep(&whole);
+    }
+}
+
+static void measure_trips(void)
+{
+    static const uint64_t turn_ns; /* the turn's clock: exact ones run ahead of it */
+    struct journey j = {.home = {.now_ns = &turn_ns, .clock = journey_clock},
+                        .owner = {.core = {1}, .now_ns = &turn_ns, .clock = journey_clock}};
+    line("trip", best_ns(trip_cycle, &j, 1000000), "ns", "of a produce, by the turn's clock");
+    j.exact = true;
+    line("trip_exact", best_ns(trip_cycle, &j, 300000), "ns", "by the real one");
+}
+
 static void counter_cycle(void *context, uint64_t steps)
 {
     for (uint64_t i = 0; i < steps; i++)
@@ -397,6 +444,7 @@ static void measure_the_rest(void)
     histogram_init(&histogram);
     line("clock_read", best_ns(clock_cycle, NULL, 1000000), "ns", "CLOCK_MONOTONIC");
     line("histogram_record", best_ns(histogram_cycle, &histogram, 5000000), "ns", "");
+    measure_trips();
     counters_init(&counters, names, 4);
     line("counter_add", best_ns(counter_cycle, &counters, 10000000), "ns", "");
 }

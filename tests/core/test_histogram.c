@@ -96,6 +96,23 @@ Test(histogram, merging_is_recording_both)
     cr_assert_eq(memcmp(&h, &both, sizeof(h)), 0);
 }
 
+Test(histogram, what_came_since_is_the_difference)
+{
+    histogram_init(&h);
+    histogram_init(&other);
+    for (uint64_t i = 0; i < 100; i++)
+        histogram_record(&h, 1000 + i);
+    other = h;
+    histogram_record(&h, 5);
+    histogram_record(&h, 300);
+    histogram_since(&other, &h);
+    cr_assert_eq(other.count, 2);
+    cr_assert_eq(other.sum, 305);
+    cr_assert_eq(histogram_quantile(&other, 0.5), 5);
+    cr_assert_geq(other.max, 300, "the largest of all came before");
+    cr_assert_leq(other.max, 300 + 300 / 16);
+}
+
 Test(histogram, a_quantile_outside_0_to_1_is_a_bug, .signal = SIGABRT)
 {
     histogram_init(&h);

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 
 #define CORES 3u
 
@@ -215,4 +216,52 @@ Test(mail, sending_from_another_core_is_a_bug, .signal = SIGABRT)
     begin_with(4);
     core_enter(core(1));
     mail_send(&mails[0], core(1), &letters[0].msg);
+}
+
+static uint64_t no_look(void *context)
+{
+    (void)context;
+    abort();
+}
+
+Test(mail, a_leg_is_in_its_ring_until_it_is_delivered)
+{
+    static uint64_t now_ns[CORES] = {100, 100, 100};
+    static struct trip_board boards[CORES];
+    struct inbox inbox = {0};
+    uint32_t wakes[CORES] = {0};
+    struct trip whole, leg;
+    begin_with(8);
+    for (uint16_t i = 0; i < CORES; i++) {
+        boards[i] = (struct trip_board){.core = {i}, .now_ns = &now_ns[i], .clock = no_look};
+        mails[i].board = &boards[i];
+    }
+    trip_begin(&whole, &boards[0], 100, NULL);
+    trip_leg(&leg, &whole, NULL);
+    letters[7].msg.trip = &leg;
+    letters[7].msg.home = core(0);
+    trip_move(&whole, &boards[0], TRIP_ROUTE);
+    for (uint32_t to = 0; to < 2; to++) { /* to oneself, then to another core */
+        now_ns[0] += 10;
+        send(0, to, 7);
+        cr_assert_eq(leg.now, TRIP_RING);
+        cr_assert_eq(whole.now, TRIP_AWAY);
+        publish(0, wakes);
+        cr_assert_eq(mail_depth(&mails[to]), 1);
+        now_ns[to] = now_ns[0] + 25 * to;
+        cr_assert_eq(drain(to, 8, &inbox), 1);
+        cr_assert_eq(leg.now, TRIP_ADMIT);
+        cr_assert_eq(mail_depth(&mails[to]), 0);
+        send(to, 0, 7);
+        publish(to, wakes);
+        now_ns[0] = now_ns[to] + 5 * to;
+        cr_assert_eq(drain(0, 8, &inbox), 1);
+        cr_assert_eq(leg.now, TRIP_OVER);
+        cr_assert_eq(whole.now, TRIP_ROUTE);
+    }
+    cr_assert_eq(trip_spent(&whole, TRIP_RING), 30);
+    cr_assert_eq(boards[0].current[TRIP_RING] + boards[1].current[TRIP_RING], 0);
+    trip_move(&whole, &boards[0], TRIP_SEND);
+    trip_end(&whole, &boards[0]);
+    end_clean();
 }

@@ -28,8 +28,10 @@ Test(ring, nothing_is_visible_before_it_is_published)
     cr_assert(ring_push(&r, &things[0]));
     cr_assert_eq(ring_drain(&r, out, 8), 0);
     cr_assert_not(ring_pending(&r));
+    cr_assert_eq(ring_depth(&r), 0);
     cr_assert(ring_publish(&r));
     cr_assert(ring_pending(&r));
+    cr_assert_eq(ring_depth(&r), 1);
     cr_assert_not(ring_publish(&r), "there is nothing more to publish");
     cr_assert_eq(ring_drain(&r, out, 8), 1);
     cr_assert_eq(out[0], &things[0]);
