@@ -188,7 +188,7 @@ static void conn_abandon(struct conn *c, bool only_polls)
     LIST_EACH(l, &c->flows)
     {
         struct flow *f = container_of(l, struct flow, link);
-        if (f->stage.now != FLOW_RUNNING || f->abandon == NULL || (only_polls && !f->polls))
+        if (flow_queued(f) || flow_answered(f) || f->abandon == NULL || (only_polls && !f->polls))
             continue;
         SOMETIMES("a request is abandoned with its connection");
         f->abandon(f);
@@ -351,6 +351,7 @@ static void conn_stash(struct conn *c, const uint8_t *data, uint32_t size)
     if (rest > 0)
         memcpy(grown, c->stash + c->stash_at, rest);
     memcpy(grown + rest, data, size);
+    c->core->conns.copied_bytes += rest + size;
     if (c->stash != NULL)
         mem_free(mem, c->stash, c->stash_size);
     c->stash = grown;
@@ -364,7 +365,7 @@ static void conn_stash(struct conn *c, const uint8_t *data, uint32_t size)
 static bool conn_take(struct conn *c, const uint8_t *frame, uint32_t size, struct io_buffer *buffer)
 {
     struct data_core *core = c->core;
-    struct flow *f = flow_acquire(c);
+    struct flow *f = flow_acquire(c, io_now_ns(core->io));
     if (f == NULL)
         return false;
     f->frame_size = size;
@@ -379,6 +380,7 @@ static bool conn_take(struct conn *c, const uint8_t *frame, uint32_t size, struc
             return false;
         }
         memcpy(own, frame, size);
+        core->conns.copied_bytes += size;
         f->frame = own;
         f->frame_capacity = MAX(size, 1u);
     } else {
@@ -395,7 +397,7 @@ static bool conn_take(struct conn *c, const uint8_t *frame, uint32_t size, struc
 /* The frame that was assembled becomes a flow; its memory goes along. */
 static bool conn_take_assembled(struct conn *c)
 {
-    struct flow *f = flow_acquire(c);
+    struct flow *f = flow_acquire(c, c->frame_ns);
     if (f == NULL)
         return false;
     f->frame = c->frame;
@@ -425,10 +427,12 @@ static bool conn_grow_frame(struct conn *c, uint32_t more)
     uint64_t others = conns->frames_bytes - c->frame_capacity;
     if (others > 0 && others + capacity > mem->budget_bytes / FRAMES_SHARE)
         return false;
+    uintptr_t before = (uintptr_t)c->frame;
     uint8_t *grown = mem_realloc(mem, c->frame, c->frame_capacity, capacity);
     if (grown == NULL)
         return false;
     conns->frames_bytes += capacity - c->frame_capacity;
+    conns->copied_bytes += (uintptr_t)grown != before ? c->frame_have : 0;
     if (c->frame == NULL) {
         c->frame_ns = io_now_ns(c->core->io);
         list_push_back(&conns->assembling, &c->assembling);
@@ -509,6 +513,7 @@ static void conn_feed(struct conn *c, const uint8_t *data, uint32_t size, struct
             return;
         }
         memcpy(c->frame + c->frame_have, data, part);
+        c->core->conns.copied_bytes += part;
         c->frame_have += part;
         data += part;
         size -= part;
@@ -525,6 +530,7 @@ static void conn_received(struct op *op)
     struct data_core *core = c->core;
     assert(core_same(core_self(), core->id));
     if (op->result > 0) {
+        core->conns.received_bytes += (uint32_t)op->result;
         SOMETIMES_IF(c->state.now != CONN_OPEN, "bytes come for a connection that is being closed");
         if (c->state.now == CONN_OPEN) {
             gather_hear(&core->gather,
@@ -570,7 +576,7 @@ static void conn_start_flows(struct conn *c)
     LIST_EACH(l, &c->flows)
     {
         struct flow *f = container_of(l, struct flow, link);
-        if (f->stage.now != FLOW_QUEUED)
+        if (!flow_queued(f))
             continue;
         if (c->state.now != CONN_OPEN)
             return;
@@ -646,8 +652,7 @@ static void conn_drop_answers(struct conn *c)
     LIST_EACH(l, &c->flows)
     {
         struct flow *f = container_of(l, struct flow, link);
-        if (f->stage.now == FLOW_RUNNING ||
-            (f->stage.now == FLOW_QUEUED && c->state.now == CONN_OPEN))
+        if (!flow_answered(f) && !(flow_queued(f) && c->state.now != CONN_OPEN))
             continue;
         SOMETIMES("an answer is dropped");
         if (c->state.now == CONN_OPEN && ++c->unheard > CONN_FLOWS_MAX)
@@ -666,7 +671,7 @@ static void conn_send(struct conn *c)
     LIST_EACH(l, &c->flows)
     {
         struct flow *f = container_of(l, struct flow, link);
-        if (f->stage.now != FLOW_ANSWERED)
+        if (!flow_answered(f))
             break;
         if (f->silent && c->sending == 0) {
             bool bad = f->close_after;
@@ -725,6 +730,7 @@ static void conn_sent(struct op *op)
         conn_broken(c, result);
     else
         conn_active(c);
+    core->conns.sent_bytes += (uint32_t)MAX(result, 0);
     for (; c->sending > 0; c->sending--) {
         struct list *l = list_first(&c->flows);
         assert(l != NULL);

@@ -83,6 +83,8 @@ struct conns {
     uint64_t frames_bytes;           /* of frames that are assembled or worked on */
     uint64_t scarce_ns;              /* when memory was last found scarce; 0: never */
     uint64_t encoded_bytes;          /* of all answers, without what is lent */
+    uint64_t received_bytes, sent_bytes;
+    uint64_t copied_bytes; /* of what was received */
     uint32_t count;
     uint32_t count_max;      /* of descriptors: the others are for files */
     uint64_t quiet_until_ns; /* that there are no more is not told again before */

@@ -145,6 +145,8 @@ int control_core_start(struct control_core *c, struct node *node, char *why, siz
     if (error != 0)
         return error;
     mail_init(&c->mail, &node->post, c->id);
+    board_init(&c->board, c->id, c->io);
+    c->mail.board = &c->board;
     c->checkpoints = mem_zalloc(&c->mem, node->cores_count * sizeof(*c->checkpoints));
     if (c->checkpoints == NULL)
         return -ENOMEM;
@@ -301,6 +303,7 @@ static void control_core_publish(void *context, const struct image_delta *delta)
             control_core_fail(c, "no memory to tell the cores of new metadata; raise torc.memory");
             return;
         }
+        letter->msg.trip = NULL;
         letter->msg.home = c->id;
         letter->msg.kind = MSG_IMAGE;
         letter->delta = delta;
@@ -436,6 +439,7 @@ static void control_core_call(struct control_core *c, struct msg *msg)
     w->call.request = leg->request;
     w->call.arena = &w->arena;
     w->call.done = control_core_called;
+    trip_move(leg->msg.trip, &c->board, TRIP_HELD);
     control_submit(c->control, &w->call);
 }
 

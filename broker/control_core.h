@@ -62,6 +62,7 @@ struct control_core {
     struct trace trace;
     struct wheel wheel;
     struct mail mail;
+    struct trip_board board;
     struct control *control;
     struct pool letters;   /* struct delta_letter */
     struct pool calls;     /* struct control_call with its arena, see admin calls */

@@ -85,6 +85,8 @@ static int data_core_make(struct data_core *c, char *why, size_t why_size)
     if (error != 0)
         return error;
     c->trace.wall_ms = io_wall_pointer(c->io);
+    board_init(&c->board, c->id, c->io);
+    c->mail.board = &c->board;
     wheel_init(&c->wheel, io_now_ns(c->io));
     image_init(&c->image, &c->mem, io_random(c->io));
     list_init(&c->room_waiters);
@@ -303,6 +305,7 @@ static int data_core_start_logs(struct data_core *c)
         .wheel = &c->wheel,
         .trace = &c->trace,
         .compress = c->compress,
+        .board = &c->board,
         .core = c->id.index,
         .cores_count = (uint16_t)c->cores_count,
         .dirs = b->log_dirs,

@@ -17,6 +17,7 @@
 #include "core/mem.h"
 #include "core/timer.h"
 #include "core/trace.h"
+#include "core/trip.h"
 #include "io/io.h"
 #include "proto/compress.h"
 
@@ -67,6 +68,7 @@ struct data_core {
     struct image image;
     struct compress *compress;
     struct log_core *logs; /* NULL until the first delta */
+    struct trip_board board;
     struct conns conns;
     struct flows flows;
     struct gather gather;

@@ -19,21 +19,28 @@
 #include "proto/gen/api.h"
 #include "proto/gen/header.h"
 
-static const char *const flow_stage_names[FLOW_STAGES] = {"queued", "running", "answered"};
+static uint64_t board_clock(void *context)
+{
+    return io_clock_ns(context);
+}
+
+void board_init(struct trip_board *b, struct core_id core, struct io *io)
+{
+    *b = (struct trip_board){
+        .core = core, .now_ns = io_now_pointer(io), .clock = board_clock, .context = io};
+}
 
 void flows_init(struct flows *f, struct data_core *core)
 {
     pool_init(&f->pool, &core->mem, sizeof(struct flow), FLOWS_MAX);
-    f->stages = (struct stage_table){.name = "flow",
-                                     .names = flow_stage_names,
-                                     .stages_count = FLOW_STAGES,
-                                     .now_ns = io_now_pointer(core->io),
-                                     .spent = f->spent};
-    for (uint32_t i = 0; i < FLOW_STAGES; i++)
-        histogram_init(&f->spent[i]);
 }
 
-struct flow *flow_acquire(struct conn *c)
+static struct trip_trail *flow_trail(struct flow *f)
+{
+    return arena_alloc(&f->arena, sizeof(struct trip_trail));
+}
+
+struct flow *flow_acquire(struct conn *c, uint64_t since_ns)
 {
     struct data_core *core = c->core;
     struct flow *f = pool_acquire(&core->flows.pool);
@@ -44,8 +51,8 @@ struct flow *flow_acquire(struct conn *c)
     f->core = core;
     uint64_t share = (core->mem.budget_bytes - core->mem.used_bytes) / FLOW_ARENA_SHARE;
     arena_init(&f->arena, &core->mem, MIN(MAX(share, FLOW_ARENA_MIN), FLOW_ARENA_MAX));
-    stage_begin(&f->stage, &core->flows.stages, FLOW_QUEUED);
-    f->received_ns = f->stage.since_ns;
+    trip_begin(&f->trip, &core->board, since_ns,
+               core->config->torc_slow_request_ms > 0 ? flow_trail(f) : NULL);
     list_push_back(&c->flows, &f->link);
     c->flows_count++;
     return f;
@@ -79,7 +86,8 @@ void flow_free(struct flow *f)
     else if (f->frame != NULL)
         conns_free_frame(&core->conns, (void *)(uintptr_t)f->frame, f->frame_capacity);
     arena_release(&f->arena);
-    stage_end(&f->stage);
+    if (f->trip.now != TRIP_OVER) /* it never ran */
+        trip_end(&f->trip, &core->board);
     pool_release(&core->flows.pool, f);
 }
 
@@ -88,12 +96,30 @@ bool flow_may_pipeline(const struct flow *f)
     return f->frame_size >= 2 && f->frame[0] == 0 && f->frame[1] == API_PRODUCE;
 }
 
-static void flow_answered(struct flow *f)
+struct trip *flow_leg(struct flow *f)
 {
-    assert(f->stage.now == FLOW_RUNNING);
+    struct trip *leg = arena_alloc(&f->arena, sizeof(*leg));
+    if (leg != NULL)
+        trip_leg(leg, &f->trip, f->trip.trail != NULL ? flow_trail(f) : NULL);
+    return leg;
+}
+
+bool flow_decoded(struct flow *f)
+{
+    trip_note(&f->trip, &f->core->board, TRIP_ROUTE);
+    return true;
+}
+
+void flow_encodes(struct flow *f)
+{
+    trip_note(&f->trip, &f->core->board, TRIP_ENCODE);
+}
+
+static void flow_end(struct flow *f)
+{
+    assert(!flow_queued(f) && !flow_answered(f));
     assert(f->conn->running > 0);
-    stage_move(&f->stage, FLOW_ANSWERED);
-    f->answered_ns = f->stage.since_ns;
+    trip_move(&f->trip, &f->core->board, TRIP_SEND);
     f->conn->running--;
     conn_wake(f->conn);
 }
@@ -101,7 +127,7 @@ static void flow_answered(struct flow *f)
 void flow_answer_nothing(struct flow *f)
 {
     f->silent = true;
-    flow_answered(f);
+    flow_end(f);
 }
 
 void flow_refuse(struct flow *f, const char *why)
@@ -110,7 +136,7 @@ void flow_refuse(struct flow *f, const char *why)
                f->conn->peer.host, why, f->api_key, f->api_version);
     f->silent = true;
     f->close_after = true;
-    flow_answered(f);
+    flow_end(f);
 }
 
 /* What Kafka's RequestHeader reads: v1, or v2 with tagged fields for flexible requests. */
@@ -141,9 +167,10 @@ static bool flow_read_header(struct flow *f, struct wire_reader *r)
 void flow_start(struct flow *f)
 {
     struct wire_reader body;
-    assert(f->stage.now == FLOW_QUEUED);
-    stage_move(&f->stage, FLOW_RUNNING);
-    f->started_ns = f->stage.since_ns;
+    assert(flow_queued(f));
+    uint8_t key = f->frame_size >= 2 && f->frame[0] == 0 ? f->frame[1] % API_COUNTERS : 0;
+    f->trip.exact |= f->core->requests[key] % TRIP_EXACT_EVERY == 0;
+    trip_move(&f->trip, &f->core->board, f->trip.exact ? TRIP_DECODE : TRIP_ROUTE);
     if (!flow_read_header(f, &body)) {
         flow_refuse(f, "unreadable header, or a request that is not served");
         return;
@@ -184,5 +211,5 @@ void flow_answer_end(struct flow *f, struct wire_writer *w)
     f->answer_bytes = w->position + w->spliced_bytes;
     f->conn->unsent_bytes += f->answer_bytes;
     conn_answered(f->conn, w->position);
-    flow_answered(f);
+    flow_end(f);
 }

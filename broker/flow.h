@@ -5,22 +5,16 @@
 
 #include "broker/conn.h"
 #include "core/arena.h"
-#include "core/stage.h"
+#include "core/trip.h"
 #include "proto/error.h"
 #include "proto/wire.h"
-
-/*   QUEUED ─▶ RUNNING ─▶ ANSWERED ─▶ (sent, freed)
- *   QUEUED: an earlier request of the connection must be answered first.
- *   RUNNING: its api file works on it.  ANSWERED: encoded, waits for its turn to be sent. */
-enum flow_stage { FLOW_QUEUED, FLOW_RUNNING, FLOW_ANSWERED, FLOW_STAGES };
 
 struct flow {
     struct list link; /* conn.flows */
     struct conn *conn;
     struct data_core *core;
-    struct stage stage;
-    uint64_t received_ns, started_ns, answered_ns; /* what is past of it */
-    const struct api *api;                         /* broker/api/api.h; set when started */
+    struct trip trip;      /* where it is: core/trip.h */
+    const struct api *api; /* broker/api/api.h; set when started */
     /* the request */
     int16_t api_key, api_version;
     int32_t correlation_id;
@@ -54,28 +48,48 @@ struct data_core;
 
 struct flows {
     struct pool pool;
-    struct stage_table stages;
-    struct histogram spent[FLOW_STAGES];
 };
 
+/* The clocks of a core's board are those of its io. */
+void board_init(struct trip_board *b, struct core_id core, struct io *io);
 void flows_init(struct flows *f, struct data_core *core);
-/* NULL when none is free: the socket is then not read. */
-struct flow *flow_acquire(struct conn *c);
+/* since_ns: when the first of its frame came. NULL when none is free: the socket is then not read.
+ */
+struct flow *flow_acquire(struct conn *c, uint64_t since_ns);
+/* It waits for those before it, or is answered and waits to be sent; between them it runs. */
+static inline bool flow_queued(const struct flow *f)
+{
+    return f->trip.now == TRIP_QUEUED;
+}
+static inline bool flow_answered(const struct flow *f)
+{
+    return f->trip.now == TRIP_SEND;
+}
 /* May it run beside other pipelined requests of its connection? (Produce.) Looks at the raw key. */
 bool flow_may_pipeline(const struct flow *f);
 /* Reads the header and runs the api. Afterwards the flow is running or answered. */
 void flow_start(struct flow *f);
+/* For api files: reads the body into the request struct of message `name`; false: malformed. */
+#define FLOW_DECODE(flow, name, request, body)                                                     \
+    (name##_request_decode((request), (body), (flow)->api_version, &(flow)->arena) == 0 &&         \
+     flow_decoded(flow))
+bool flow_decoded(struct flow *f); /* true */
+/* The trip of a letter that works for it elsewhere (msg.trip); NULL without memory, then nobody is
+ * told of it. */
+struct trip *flow_leg(struct flow *f);
 /* For api files: the response struct `m` of message `name` becomes the answer. Measured first, then
  * encoded into memory of the right size; lent pieces in it are spliced, not copied. */
 #define FLOW_ANSWER(flow, m, name)                                                                 \
     do {                                                                                           \
         struct wire_writer answer_writer = {0};                                                    \
+        flow_encodes(flow);                                                                        \
         name##_encode((m), &answer_writer, (flow)->api_version);                                   \
         if (flow_answer_begin((flow), &answer_writer)) {                                           \
             name##_encode((m), &answer_writer, (flow)->api_version);                               \
             flow_answer_end((flow), &answer_writer);                                               \
         }                                                                                          \
     } while (0)
+void flow_encodes(struct flow *f);
 /* Takes the measure, makes room, writes the header into a fresh *w; false: the flow was refused. */
 bool flow_answer_begin(struct flow *f, struct wire_writer *w);
 void flow_answer_end(struct flow *f, struct wire_writer *w);

@@ -96,8 +96,9 @@ void data_core_turn(struct data_core *c, uint64_t wait_until_ns)
     io_poll(c->io, until, TURN_COMPLETIONS_MAX);
     bell_awake(bell);
     c->turns++;
+    uint32_t letters = 0;
     for (uint32_t i = 0; i < LETTER_ROUNDS_MAX; i++) {
-        mail_drain(&c->mail, TURN_LETTERS_MAX, data_core_deliver, c);
+        letters += mail_drain(&c->mail, TURN_LETTERS_MAX, data_core_deliver, c);
         if (c->logs != NULL)
             produce_legs_resume(c);
         conns_flush(c);
@@ -110,5 +111,5 @@ void data_core_turn(struct data_core *c, uint64_t wait_until_ns)
     conns_flush(c);
     conns_flush_heavy(c);
     mail_publish(&c->mail, data_core_wake, c);
-    stat_turn(c);
+    stat_turn(c, letters);
 }

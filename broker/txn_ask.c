@@ -59,6 +59,7 @@ void txn_ask_refuse(struct data_core *owner, struct txn_ask *a, enum kafka_error
 void txn_ask_arrived(struct data_core *core, struct msg *msg)
 {
     struct txn_ask *a = container_of(msg, struct txn_ask, msg);
+    trip_move(msg->trip, &core->board, TRIP_HELD);
     if (a->coordinator < 0)
         txn_ask_refuse(core, a, KE_COORDINATOR_NOT_AVAILABLE);
     else

@@ -1,13 +1,11 @@
 /* Where a flow is, and what a long-lived object is.
  *
- *   stage_begin ─▶ current[first]+1 ─ stage_move ─▶ current[old]-1, spent[old] += now - since,
- *                                                   current[new]+1, entered[new]+1
- *                                   ─ stage_end ──▶ current[old]-1, spent[old] += now - since
+ *   stage_begin ─▶ current[first]+1 ─ stage_move ─▶ current[old]-1, current[new]+1, entered[new]+1
+ *                                   ─ stage_end ──▶ current[old]-1
  *
  * Invariants:
  *  1. The sum of current[] is the number of flows begun and not ended.
- *  2. entered[s] - current[s] flows have left stage s, and spent[s] (if measured) has as many
- * values.
+ *  2. entered[s] - current[s] flows have left stage s.
  *  3. A state changes only to a successor its table allows; everything else is our bug.
  *
  * Failure modes: none. A flow that ends twice, or moves after its end, is caught by its table
@@ -23,7 +21,6 @@ static void stage_enter(struct stage *s, uint8_t next)
     struct stage_table *t = s->table;
     assert(next < t->stages_count);
     s->now = next;
-    s->since_ns = *t->now_ns;
     t->current[next]++;
     t->entered[next]++;
 }
@@ -33,15 +30,12 @@ static void stage_leave(struct stage *s)
     struct stage_table *t = s->table;
     assert(s->now < t->stages_count);
     assert(t->current[s->now] > 0);
-    assert(*t->now_ns >= s->since_ns);
     t->current[s->now]--;
-    if (t->spent != NULL)
-        histogram_record(&t->spent[s->now], *t->now_ns - s->since_ns);
 }
 
 void stage_begin(struct stage *s, struct stage_table *t, uint8_t first)
 {
-    assert(t != NULL && t->now_ns != NULL);
+    assert(t != NULL);
     assert(t->stages_count > 0 && t->stages_count <= STAGES_MAX);
     s->table = t;
     stage_enter(s, first);

@@ -1,11 +1,9 @@
-/* struct stage: where a flow (one request under way) is. stage_move is the only way to advance; it
- * counts how many flows are in each stage and how long they stayed, so "where are all requests
- * now" and a latency histogram per stage cost nothing extra.
+/* struct stage: where a flow of one core (a flush, the cleaner) is. stage_move is the only way to
+ * advance; it counts how many flows are in each stage. Requests, which are worked on by several
+ * cores and timed, have a trip (trip.h).
  * struct state: what a long-lived object is; its table says which successors are allowed. */
 #ifndef CORE_STAGE_H
 #define CORE_STAGE_H
-
-#include "core/histogram.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,16 +15,13 @@ struct stage_table {
     const char *name;         /* "produce" */
     const char *const *names; /* stage names, stages_count of them */
     uint32_t stages_count;
-    const uint64_t *now_ns;       /* the core's sampled clock */
     uint64_t current[STAGES_MAX]; /* gauge: flows in this stage now */
     uint64_t entered[STAGES_MAX]; /* counter */
-    struct histogram *spent;      /* [stages_count] ns; may be NULL (not measured) */
 };
 
 struct stage {
     struct stage_table *table;
     uint8_t now;
-    uint64_t since_ns;
 };
 
 void stage_begin(struct stage *s, struct stage_table *t, uint8_t first);

@@ -30,7 +30,7 @@ void describe_acls_start(struct flow *f, struct wire_reader *body)
     struct describe_acls_request q;
     struct describe_acls_response r;
     assert(f->core->config != NULL);
-    if (describe_acls_request_decode(&q, body, f->api_version, &f->arena) != 0 ||
+    if (!FLOW_DECODE(f, describe_acls, &q, body) ||
         !kinds_known((struct acl_kinds){q.resource_type_filter, q.pattern_type_filter, q.operation,
                                         q.permission_type})) {
         flow_refuse(f, "malformed body");
@@ -57,8 +57,7 @@ void create_acls_start(struct flow *f, struct wire_reader *body)
 {
     struct create_acls_request q;
     struct create_acls_response r;
-    if (create_acls_request_decode(&q, body, f->api_version, &f->arena) != 0 ||
-        !creations_known(&q)) {
+    if (!FLOW_DECODE(f, create_acls, &q, body) || !creations_known(&q)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -94,8 +93,7 @@ void delete_acls_start(struct flow *f, struct wire_reader *body)
 {
     struct delete_acls_request q;
     struct delete_acls_response r;
-    if (delete_acls_request_decode(&q, body, f->api_version, &f->arena) != 0 ||
-        !filters_known(&q)) {
+    if (!FLOW_DECODE(f, delete_acls, &q, body) || !filters_known(&q)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -23,7 +23,7 @@
     void name##_start(struct flow *f, struct wire_reader *body)                                    \
     {                                                                                              \
         struct name##_request *r = arena_alloc(&f->arena, sizeof(*r));                             \
-        if (r == NULL || name##_request_decode(r, body, f->api_version, &f->arena) != 0)           \
+        if (r == NULL || !FLOW_DECODE(f, name, r, body))                                           \
             flow_refuse(f, "malformed body");                                                      \
         else                                                                                       \
             control_ask(f, r, sizeof(struct name##_response), name##_answer);                      \

@@ -100,7 +100,7 @@ void api_versions_start(struct flow *f, struct wire_reader *body)
         answer_unsupported(f);
         return;
     }
-    if (api_versions_request_decode(&request, body, f->api_version, &f->arena) != 0) {
+    if (!FLOW_DECODE(f, api_versions, &request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -33,6 +33,8 @@ void control_ask_as(struct flow *f, int16_t api_key, int16_t api_version, const 
     leg->request = request;
     leg->response_size = response_size;
     leg->answer = answer;
+    if (answer != NULL)
+        leg->msg.trip = flow_leg(f);
     flow_lend(f);
     mail_send(&core->mail, core->node->control_id, &leg->msg);
 }
@@ -52,6 +54,7 @@ void control_call_home(struct data_core *core, struct msg *msg)
         flow_refuse(f, "the control core cannot answer");
     else if (leg->answer != NULL)
         leg->answer(f, leg->response);
+    leg->msg.trip = NULL; /* nobody waits for that */
     leg->msg.kind = MSG_CONTROL_FREE;
     mail_send(&core->mail, core->node->control_id, &leg->msg);
 }

@@ -35,8 +35,7 @@ static void beat_answer(struct group_ask *a)
 void consumer_group_heartbeat_start(struct flow *f, struct wire_reader *body)
 {
     struct beating *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL || consumer_group_heartbeat_request_decode(&s->request, body, f->api_version,
-                                                             &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, consumer_group_heartbeat, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -88,8 +87,7 @@ static void describe_disabled(struct flow *f, struct described *s)
 void consumer_group_describe_start(struct flow *f, struct wire_reader *body)
 {
     struct described *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        consumer_group_describe_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, consumer_group_describe, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

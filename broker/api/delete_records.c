@@ -97,8 +97,7 @@ static bool deletions_split(struct parts *p, struct deletions *s)
 void delete_records_start(struct flow *f, struct wire_reader *body)
 {
     struct deletions *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        delete_records_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, delete_records, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -38,7 +38,7 @@ void describe_cluster_start(struct flow *f, struct wire_reader *body)
 {
     struct describe_cluster_request request;
     struct describe_cluster_response r;
-    if (describe_cluster_request_decode(&request, body, f->api_version, &f->arena) != 0) {
+    if (!FLOW_DECODE(f, describe_cluster, &request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

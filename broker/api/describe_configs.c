@@ -219,7 +219,7 @@ void describe_configs_start(struct flow *f, struct wire_reader *body)
 {
     struct describe_configs_request request;
     struct describe_configs_response r;
-    if (describe_configs_request_decode(&request, body, f->api_version, &f->arena) != 0) {
+    if (!FLOW_DECODE(f, describe_configs, &request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

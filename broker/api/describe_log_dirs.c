@@ -142,8 +142,7 @@ static bool log_dirs_asked(struct parts *p, struct log_dirs *s)
 void describe_log_dirs_start(struct flow *f, struct wire_reader *body)
 {
     struct log_dirs *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        describe_log_dirs_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, describe_log_dirs, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

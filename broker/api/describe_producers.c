@@ -118,8 +118,7 @@ static bool producers_split(struct parts *p, struct producers *s)
 void describe_producers_start(struct flow *f, struct wire_reader *body)
 {
     struct producers *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        describe_producers_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, describe_producers, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -151,8 +151,7 @@ void describe_topic_partitions_start(struct flow *f, struct wire_reader *body)
 {
     struct page p = {.flow = f};
     bool memory = true;
-    if (describe_topic_partitions_request_decode(&p.request, body, f->api_version, &f->arena) !=
-        0) {
+    if (!FLOW_DECODE(f, describe_topic_partitions, &p.request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -124,6 +124,7 @@ static void item_init(struct fetch *p, struct fetch_item *item)
         leg->used = true;
         leg->fetch = p;
         leg->last = &leg->items;
+        leg->msg.trip = flow_leg(p->flow);
         leg->msg.home = leg->recall.home = p->flow->core->id;
         list_init(&leg->parked);
     }
@@ -205,7 +206,7 @@ void fetch_start(struct flow *f, struct wire_reader *body)
     struct data_core *core = f->core;
     struct fetch *p =
         arena_array(&f->arena, 1, sizeof(*p) + core->cores_count * sizeof(struct fetch_leg));
-    if (p == NULL || fetch_request_decode(&p->request, body, f->api_version, &f->arena) != 0) {
+    if (p == NULL || !FLOW_DECODE(f, fetch, &p->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -431,6 +432,8 @@ void fetch_leg_arrived(struct data_core *core, struct msg *msg)
         item_serve(core, leg, item);
     if (--leg->pending == 0)
         leg_return(leg);
+    else
+        trip_move(msg->trip, &core->board, TRIP_READ);
 }
 
 void fetch_free_arrived(struct data_core *core, struct msg *msg)
@@ -482,6 +485,7 @@ void fetch_watch_arrived(struct data_core *core, struct msg *msg)
         log_watch(l, &item->watch);
     }
     list_push_back(&core->parked, &leg->parked);
+    trip_move(msg->trip, &core->board, TRIP_HELD);
 }
 
 void fetch_recall_arrived(struct data_core *core, struct msg *msg)

@@ -205,8 +205,7 @@ static bool find_all(struct find *s)
 void find_coordinator_start(struct flow *f, struct wire_reader *body)
 {
     struct find *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        find_coordinator_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, find_coordinator, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -31,8 +31,7 @@ static void describe_answer(struct group_ask *a)
 void describe_groups_start(struct flow *f, struct wire_reader *body)
 {
     struct describe *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        describe_groups_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, describe_groups, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -88,8 +87,7 @@ static void list_answer(struct group_ask *a)
 void list_groups_start(struct flow *f, struct wire_reader *body)
 {
     struct listing *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        list_groups_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, list_groups, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -128,8 +126,7 @@ static void delete_answer(struct group_ask *a)
 void delete_groups_start(struct flow *f, struct wire_reader *body)
 {
     struct deletion *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        delete_groups_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, delete_groups, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

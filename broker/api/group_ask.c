@@ -99,6 +99,7 @@ static void ask_push(struct group_ask *a, struct group_item *item, struct core_i
         leg->ask = a;
         leg->last = &leg->items;
         leg->msg.home = leg->recall.home = a->flow->core->id;
+        leg->msg.trip = flow_leg(a->flow);
     }
     item->leg = leg;
     item->next = NULL;
@@ -269,6 +270,8 @@ void group_leg_arrived(struct data_core *core, struct msg *msg)
     }
     if (--leg->pending == 0)
         leg_return(leg);
+    else
+        trip_move(msg->trip, &core->board, TRIP_HELD);
 }
 
 void group_recall_arrived(struct data_core *core, struct msg *msg)
@@ -308,6 +311,7 @@ static void ask_came_home(struct group_ask *a)
         if (!leg->served)
             continue;
         flow_lend(f);
+        leg->msg.trip = NULL; /* nobody waits for that */
         leg->msg.kind = MSG_GROUP_FREE;
         mail_send(&f->core->mail, (struct core_id){i}, &leg->msg);
     }

@@ -24,8 +24,7 @@
     void name##_start(struct flow *f, struct wire_reader *body)                                    \
     {                                                                                              \
         struct name##_asked *s = arena_array(&f->arena, 1, sizeof(*s));                            \
-        if (s == NULL ||                                                                           \
-            name##_request_decode(&s->request, body, f->api_version, &f->arena) != 0 ||            \
+        if (s == NULL || !FLOW_DECODE(f, name, &s->request, body) ||                               \
             !name##_normalize(f, &s->request)) {                                                   \
             flow_refuse(f, "malformed body");                                                      \
             return;                                                                                \

@@ -24,7 +24,7 @@ static void id_came(struct flow *f, int64_t id)
 void init_producer_id_start(struct flow *f, struct wire_reader *body)
 {
     struct init_producer_id_request *q = arena_array(&f->arena, 1, sizeof(*q));
-    if (q == NULL || init_producer_id_request_decode(q, body, f->api_version, &f->arena) != 0) {
+    if (q == NULL || !FLOW_DECODE(f, init_producer_id, q, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -85,7 +85,7 @@ void list_config_resources_start(struct flow *f, struct wire_reader *body)
     struct list_config_resources_request request;
     struct list_config_resources_response r;
     const struct image *image = &f->core->image;
-    if (list_config_resources_request_decode(&request, body, f->api_version, &f->arena) != 0) {
+    if (!FLOW_DECODE(f, list_config_resources, &request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -182,8 +182,7 @@ static bool list_offsets_split(struct parts *p, struct list_offsets *s)
 void list_offsets_start(struct flow *f, struct wire_reader *body)
 {
     struct list_offsets *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        list_offsets_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, list_offsets, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -218,7 +218,7 @@ void metadata_start(struct flow *f, struct wire_reader *body)
 {
     struct data_core *core = f->core;
     struct metadata *m = arena_array(&f->arena, 1, sizeof(*m));
-    if (m == NULL || metadata_request_decode(&m->request, body, f->api_version, &f->arena) != 0) {
+    if (m == NULL || !FLOW_DECODE(f, metadata, &m->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -70,8 +70,7 @@ static void commit_answer(struct group_ask *a)
 void offset_commit_start(struct flow *f, struct wire_reader *body)
 {
     struct commit *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        offset_commit_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, offset_commit, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -134,8 +133,7 @@ static void forget_answer(struct group_ask *a)
 void offset_delete_start(struct flow *f, struct wire_reader *body)
 {
     struct forget *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        offset_delete_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, offset_delete, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -224,8 +224,7 @@ static void offset_fetch_answer(struct group_ask *a)
 void offset_fetch_start(struct flow *f, struct wire_reader *body)
 {
     struct offset_fetch *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        offset_fetch_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, offset_fetch, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

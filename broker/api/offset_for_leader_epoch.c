@@ -93,8 +93,7 @@ static bool epochs_split(struct parts *p, struct epochs *s)
 void offset_for_leader_epoch_start(struct flow *f, struct wire_reader *body)
 {
     struct epochs *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        offset_for_leader_epoch_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, offset_for_leader_epoch, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -43,6 +43,7 @@ void parts_add(struct parts *p, struct parts_item *item, struct uuid topic_id, i
         leg->last = &leg->items;
         leg->msg.home = p->flow->core->id;
         leg->msg.kind = MSG_PARTS;
+        leg->msg.trip = flow_leg(p->flow);
     }
     item->topic_id = topic_id;
     item->partition = partition;
@@ -102,6 +103,8 @@ void parts_leg_arrived(struct data_core *core, struct msg *msg)
     }
     if (--leg->pending == 0)
         leg_return(leg);
+    else
+        trip_move(msg->trip, &core->board, TRIP_HELD);
 }
 
 void parts_free_arrived(struct data_core *core, struct msg *msg)
@@ -136,6 +139,7 @@ void parts_leg_home(struct data_core *core, struct msg *msg)
         if (!leg->served)
             continue;
         flow_lend(f);
+        leg->msg.trip = NULL; /* nobody waits for that */
         leg->msg.kind = MSG_PARTS_FREE;
         mail_send(&core->mail, (struct core_id){i}, &leg->msg);
     }

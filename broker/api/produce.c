@@ -185,6 +185,7 @@ static void produce_add(struct produce *p, const struct topic_image *topic,
         leg->used = true;
         leg->msg.home = p->flow->core->id;
         leg->msg.kind = MSG_PRODUCE;
+        leg->msg.trip = flow_leg(p->flow);
         list_init(&leg->waiter);
         leg->produce = p;
         leg->last = &leg->parts;
@@ -264,6 +265,7 @@ static bool produce_txn_make(struct produce *p)
     t->ask.transactional_id = p->request.transactional_id;
     t->ask.add = p->version >= 12;
     t->ask.done = txn_answered;
+    t->ask.msg.trip = flow_leg(p->flow);
     t->wait_ns = TXN_RETRY_FIRST_NS;
     t->until_ns = io_now_ns(p->flow->core->io) + TXN_RETRY_TIME_NS;
     timer_init(&t->timer, txn_retry);
@@ -303,7 +305,7 @@ void produce_start(struct flow *f, struct wire_reader *body)
     assert(core_same(core_self(), core->id));
     struct produce *p =
         arena_array(&f->arena, 1, sizeof(*p) + core->cores_count * sizeof(struct produce_leg));
-    if (p == NULL || produce_request_decode(&p->request, body, f->api_version, &f->arena) != 0) {
+    if (p == NULL || !FLOW_DECODE(f, produce, &p->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -337,10 +339,13 @@ static void part_done(struct log_append *a)
 {
     struct produce_part *part = container_of(a, struct produce_part, append);
     struct produce_leg *leg = part->leg;
+    struct data_core *core = leg->owner;
     assert(leg->pending > 0);
     leg->pending--;
-    if (leg->pending == 0)
-        leg_return(leg->owner, leg);
+    if (leg->pending > 0)
+        return;
+    trip_note_at(leg->msg.trip, &core->board, TRIP_PUBLISH, io_now_ns(core->io));
+    leg_return(core, leg);
 }
 
 /* One part after the other while there is room: all of a large request may be more than the log's
@@ -362,6 +367,7 @@ static bool leg_admit(struct data_core *core, struct produce_leg *leg)
         if (part->refused)
             continue;
         part->append.done = part_done;
+        part->append.trip = leg->msg.trip;
         if (l == NULL) { /* deleted since home looked */
             part->append.error = KE_UNKNOWN_TOPIC_OR_PARTITION;
             part->append.base_offset = -1;
@@ -373,6 +379,8 @@ static bool leg_admit(struct data_core *core, struct produce_leg *leg)
     leg->pending--;
     if (leg->pending == 0)
         leg_return(core, leg);
+    else
+        trip_move(leg->msg.trip, &core->board, TRIP_WAIT);
     return true;
 }
 
@@ -460,8 +468,10 @@ static void leg_begin(struct data_core *core, struct produce_leg *leg)
 {
     leg->next = leg->parts;
     leg->pending = 1; /* ours, so that nothing completes the leg before all of it is admitted */
-    if (!list_empty(&core->room_waiters) || !leg_admit(core, leg))
-        list_push_back(&core->room_waiters, &leg->waiter);
+    if (list_empty(&core->room_waiters) && leg_admit(core, leg))
+        return;
+    trip_move(leg->msg.trip, &core->board, TRIP_ROOM);
+    list_push_back(&core->room_waiters, &leg->waiter);
 }
 
 void produce_leg_arrived(struct data_core *core, struct msg *msg)
@@ -474,6 +484,7 @@ void produce_leg_arrived(struct data_core *core, struct msg *msg)
     leg->owner = core;
     if (h != NULL && !asked) {
         SOMETIMES("a batch waits behind one that is being verified");
+        trip_move(leg->msg.trip, &core->board, TRIP_ROOM);
         list_push_back(&h->legs, &leg->waiter);
         return;
     }
@@ -619,6 +630,7 @@ static void txn_answered(struct txn_ask *ask)
     struct produce *p = t->produce;
     struct data_core *core = p->flow->core;
     if (txn_busy(t)) {
+        trip_move(&p->flow->trip, &core->board, TRIP_AWAY);
         timer_arm(&core->wheel, &t->timer, io_now_ns(core->io) + t->wait_ns);
         t->wait_ns = MIN(t->wait_ns * 2, TXN_RETRY_LAST_NS);
         return;

@@ -22,8 +22,7 @@ void get_telemetry_subscriptions_start(struct flow *f, struct wire_reader *body)
 {
     struct get_telemetry_subscriptions_request request;
     struct get_telemetry_subscriptions_response r;
-    if (get_telemetry_subscriptions_request_decode(&request, body, f->api_version, &f->arena) !=
-        0) {
+    if (!FLOW_DECODE(f, get_telemetry_subscriptions, &request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -57,7 +56,7 @@ void push_telemetry_start(struct flow *f, struct wire_reader *body)
 {
     struct push_telemetry_request request;
     struct push_telemetry_response r;
-    if (push_telemetry_request_decode(&request, body, f->api_version, &f->arena) != 0) {
+    if (!FLOW_DECODE(f, push_telemetry, &request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

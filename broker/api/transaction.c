@@ -118,7 +118,7 @@ static void end_answer(struct single *s)
 void end_txn_start(struct flow *f, struct wire_reader *body)
 {
     struct end *e = arena_array(&f->arena, 1, sizeof(*e));
-    if (e == NULL || end_txn_request_decode(&e->request, body, f->api_version, &f->arena) != 0) {
+    if (e == NULL || !FLOW_DECODE(f, end_txn, &e->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -153,8 +153,7 @@ static void offsets_answer(struct single *s)
 void add_offsets_to_txn_start(struct flow *f, struct wire_reader *body)
 {
     struct offsets *o = arena_array(&f->arena, 1, sizeof(*o));
-    if (o == NULL ||
-        add_offsets_to_txn_request_decode(&o->request, body, f->api_version, &f->arena) != 0) {
+    if (o == NULL || !FLOW_DECODE(f, add_offsets_to_txn, &o->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -313,8 +312,7 @@ static const struct ADD_TRANSACTION *additions_asked(struct additions *s, uint32
 void add_partitions_to_txn_start(struct flow *f, struct wire_reader *body)
 {
     struct additions *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        add_partitions_to_txn_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, add_partitions_to_txn, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -23,8 +23,7 @@ static void describe_answer(struct group_ask *a)
 void describe_transactions_start(struct flow *f, struct wire_reader *body)
 {
     struct describe *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        describe_transactions_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, describe_transactions, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -126,8 +125,7 @@ static bool list_prepare(struct flow *f, const struct listing *s, struct list_of
 void list_transactions_start(struct flow *f, struct wire_reader *body)
 {
     struct listing *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        list_transactions_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, list_transactions, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

@@ -103,14 +103,14 @@ static void commit_answer(struct group_ask *a)
     s->ask.partitions = &s->partition;
     s->ask.partitions_count = 1;
     s->ask.done = commit_verified;
+    s->ask.msg.trip = flow_leg(s->flow);
     txn_ask_send(s->flow->core, &s->ask);
 }
 
 void txn_offset_commit_start(struct flow *f, struct wire_reader *body)
 {
     struct commit *s = arena_array(&f->arena, 1, sizeof(*s));
-    if (s == NULL ||
-        txn_offset_commit_request_decode(&s->request, body, f->api_version, &f->arena) != 0) {
+    if (s == NULL || !FLOW_DECODE(f, txn_offset_commit, &s->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }

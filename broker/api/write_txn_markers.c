@@ -132,8 +132,7 @@ static bool write_make(struct write_request *w)
 void write_txn_markers_start(struct flow *f, struct wire_reader *body)
 {
     struct write_request *w = arena_array(&f->arena, 1, sizeof(*w));
-    if (w == NULL ||
-        write_txn_markers_request_decode(&w->request, body, f->api_version, &f->arena) != 0) {
+    if (w == NULL || !FLOW_DECODE(f, write_txn_markers, &w->request, body)) {
         flow_refuse(f, "malformed body");
         return;
     }
@@ -146,6 +145,7 @@ void write_txn_markers_start(struct flow *f, struct wire_reader *body)
         write_answer(w);
         return;
     }
+    trip_move(&f->trip, &f->core->board, TRIP_AWAY);
     for (int32_t i = 0; i < w->response.markers_count; i++) {
         if (w->marks[i].markers.partitions_count > 0)
             txn_markers_send(f->core, &w->marks[i].markers);

@@ -186,6 +186,16 @@ static const char *scaled(char *to, double value, const char *unit)
     return to;
 }
 
+const char *text_short(char *to, uint64_t value)
+{
+    double count = (double)value;
+    if (value < 1000000)
+        return text_count(to, value);
+    return count < 999.5e6   ? scaled(to, count / 1e6, "M")
+           : count < 999.5e9 ? scaled(to, count / 1e9, "G")
+                             : scaled(to, count / 1e12, "T");
+}
+
 const char *text_duration(char *to, uint64_t ns)
 {
     double value = (double)ns;

@@ -32,6 +32,8 @@ void text_json_boolean(struct text *t, const char *key, bool value);
  * "48.8 MB". */
 #define TEXT_NUMBER_SIZE 32
 const char *text_count(char *to, uint64_t value);
+/* Of a count, at most seven characters: "12,345", "1.23 M". */
+const char *text_short(char *to, uint64_t value);
 const char *text_decimal(char *to, double value);
 const char *text_duration(char *to, uint64_t ns);
 const char *text_bytes(char *to, double bytes);

@@ -66,7 +66,10 @@ static const struct option wal_options[] = {
 static const struct option integrity_options[] = {
     {"records", 'r', false, NULL, "unpacks every batch and reads each record in it"}, JSON, END};
 static const struct option stat_options[] = {
-    {"brokers", 'b', false, "HOST:PORT", "of this machine (127.0.0.1:9092)"}, JSON, END};
+    {"brokers", 'b', false, "HOST:PORT", "of this machine (127.0.0.1:9092)"},
+    {"watch", 'w', false, "S", "again every S seconds, of what happened in them"},
+    JSON,
+    END};
 static const struct option metadata_options[] = {JSON, END};
 
 const struct command cli_commands[] = {
@@ -133,7 +136,9 @@ const struct command cli_commands[] = {
      NULL, command_bench_page},
     {"stat", "", 0, 0, "show where the time of a running broker's requests and cores goes",
      "Asks a broker of this machine that runs as this user (or anybody's, as root). Figures count\n"
-     "from its start.",
+     "from its start, with --watch from the answer before. Each stage of a request is shown with\n"
+     "its share of the time of all, and with the quantiles of one request in 16, which is timed\n"
+     "exactly. With --json --watch a line each time, from the start.",
      stat_options, command_stat},
     {"help", "[COMMAND]...", 0, 4, "show help, also of one command", NULL, NULL, command_help},
     {"version", "", 0, 0, "show the version", NULL, NULL, command_version},

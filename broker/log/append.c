@@ -254,6 +254,7 @@ static void append_batch(struct log *l, const struct batch_header *h, uint8_t *b
         flush_soon(l);
     c->stats.appended_batches++;
     c->stats.appended_bytes += h->size;
+    c->stats.copied_bytes += h->size;
 }
 
 /* What replay of the WAL will put into the segment's index of aborted transactions. */

@@ -127,7 +127,6 @@ struct cleaner *cleaner_make(struct log_core *c)
         .name = "cleaner",
         .names = clean_stage_names,
         .stages_count = CLEAN_STAGES,
-        .now_ns = io_now_pointer(c->io),
     };
     timer_init(&k->timer, cleaner_due);
     return k;

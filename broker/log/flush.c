@@ -113,7 +113,6 @@ void flushes_init(struct log_core *c)
         .name = "flush",
         .names = flush_stage_names,
         .stages_count = FLUSH_STAGES,
-        .now_ns = io_now_pointer(c->io),
     };
 }
 
@@ -248,6 +247,7 @@ static bool flush_gather(struct flush *f, const struct tail_entry *e)
         memcpy(f->staging + f->staged, batch, size);
         batch = f->staging + f->staged;
         f->staged += size;
+        f->log->core->stats.copied_bytes += size;
     }
     struct iovec *last = f->iov_count == 0 ? NULL : &f->iov[f->iov_count - 1];
     if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == batch) {

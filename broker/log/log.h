@@ -24,6 +24,7 @@
 #include "core/op.h"
 #include "core/timer.h"
 #include "core/trace.h"
+#include "core/trip.h"
 #include "core/uuid.h"
 #include "io/io.h"
 #include "proto/batch.h"
@@ -51,6 +52,7 @@ struct log_core_config {
     struct wheel *wheel;
     struct trace *trace;
     struct compress *compress;  /* the core's; used only inside calls */
+    struct trip_board *board;   /* the core's; NULL: appends have no trips */
     uint16_t core, cores_count; /* data cores */
     const char *const *dirs;    /* log directories, absolute, existing and locked by start-up */
     const struct uuid *dir_ids; /* directory.id of each */
@@ -200,6 +202,7 @@ struct log_append {
      * (may_repeat): same epoch, no open transaction, nothing is appended. */
     int8_t transaction_version;
     bool may_repeat;
+    struct trip *trip; /* goes from WAIT to WRITE when a write takes it along; NULL: of none */
     /* out */
     enum kafka_error error;
     const char *message; /* constant text or NULL */
@@ -343,14 +346,15 @@ void log_producers(const struct log *l, void (*visit)(void *context, const struc
 
 struct log_core_stats {
     uint64_t appended_batches, appended_bytes, wal_writes, wal_bytes, segment_bytes, memory_reads,
-        disk_reads, cache_bytes, torn_tails, rot, cleanings, cleaned_bytes_before,
-        cleaned_bytes_after, uncleanable;
+        disk_reads, memory_bytes, disk_bytes, copied_bytes, cache_bytes, torn_tails, rot, cleanings,
+        cleaned_bytes_before, cleaned_bytes_after, uncleanable;
 };
 void log_core_stats(const struct log_core *core, struct log_core_stats *stats);
 
 /* Writes of the write-ahead log: how long each took, and how much it took along. */
 struct log_core_times {
     struct histogram wal_write_ns, wal_write_bytes, wal_write_batches;
+    struct histogram wal_wait_ns; /* from the first batch in memory to the write that takes it */
 };
 const struct log_core_times *log_core_times(const struct log_core *core);
 

@@ -201,6 +201,7 @@ struct wal_group {
     struct list link; /* wal->closed or wal->flying */
     struct chunk *chunk;
     uint32_t start, used, entries, entries_crc;
+    uint64_t opened_ns;  /* its first entry came */
     bool answered;       /* some who waited for it do not any more: it is written all the same */
     struct list appends; /* struct log_append */
     struct list deletes; /* struct log_delete_records */

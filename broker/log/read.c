@@ -82,6 +82,7 @@ static bool read_gather(struct log *l, struct log_read *r, const uint8_t *batch,
     if (last != NULL && last->block->kind == BLOCK_READ &&
         last->size + size <= last->block->capacity) {
         memcpy(last->block->data + last->size, batch, size);
+        l->core->stats.copied_bytes += size;
         last->size += size;
         r->bytes += size;
         return true;
@@ -93,6 +94,7 @@ static bool read_gather(struct log *l, struct log_read *r, const uint8_t *batch,
     if (b == NULL)
         return false;
     memcpy(b->data, batch, size);
+    l->core->stats.copied_bytes += size;
     read_lend(r, b->data, size, b);
     return true;
 }
@@ -126,6 +128,7 @@ static void read_memory(struct log *l, struct log_read *r, int64_t end)
         r->next_offset = last + 1;
     }
     c->stats.memory_reads++;
+    c->stats.memory_bytes += r->bytes;
 }
 
 /* ---- disk ------------------------------------------------------------------------------------ */
@@ -164,6 +167,7 @@ static void cold_answer(struct cold_read *k, enum kafka_error error)
     struct log_read *r = k->r;
     assert(r != NULL && r->cold == k);
     SOMETIMES_IF(error == KE_KAFKA_STORAGE_ERROR, "a read from disk is refused");
+    k->log->core->stats.disk_bytes += r->bytes;
     r->cold = NULL;
     r->error = error;
     list_remove(&r->link);

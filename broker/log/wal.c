@@ -351,7 +351,8 @@ uint32_t wal_commit(struct wal *w, struct wal_entry *entry)
     memcpy(at, entry, sizeof(*entry));
     memset(at + sizeof(*entry) + entry->length, 0, padded - entry->length);
     g->entries_crc = crc32c(g->entries_crc, &entry->crc, sizeof(entry->crc));
-    g->entries++;
+    if (g->entries++ == 0)
+        g->opened_ns = io_now_ns(wal_core(w)->io);
     g->used += (uint32_t)sizeof(*entry) + padded;
     return position;
 }
@@ -587,6 +588,20 @@ static bool wal_may_write(struct wal *w, uint32_t length)
     return w->position + length <= wal_write_limit(w); /* if not: when that zero is written */
 }
 
+/* What it holds was in memory only until now. */
+static void wal_group_leaves(struct wal *w, struct wal_group *g)
+{
+    struct log_core *c = wal_core(w);
+    LIST_EACH(at, &g->appends)
+    {
+        struct trip *t = container_of(at, struct log_append, link)->trip;
+        if (t != NULL && t->now == TRIP_WAIT)
+            trip_move(t, c->config.board, TRIP_WRITE);
+    }
+    list_remove(&g->link);
+    list_push_back(&w->flying, &g->link);
+}
+
 static void wal_write(struct wal *w)
 {
     struct log_core *c = wal_core(w);
@@ -610,8 +625,9 @@ static void wal_write(struct wal *w)
         if (i > 0 && (x->expected + length > WAL_WRITE_BYTES || w->position + length > limit))
             break;
         wal_seal_group(w, g, first_in_flight);
-        list_remove(&g->link);
-        list_push_back(&w->flying, &g->link);
+        if (i == 0)
+            histogram_record(&c->times.wal_wait_ns, x->begun_ns - g->opened_ns);
+        wal_group_leaves(w, g);
         x->iov[iov_count++] = (struct iovec){g->chunk->block.data + g->start, length};
         x->groups_count++;
         x->entries += g->entries;

@@ -5,22 +5,19 @@ What it must find is made on purpose: the batches of a sound topic are written a
 left out, one twice, two exchanged, and one byte of a value turned.
 """
 import base64
-import contextlib
-import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import zlib
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import SimpleNamespace
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TOP / "tests"), str(TOP / "perf")]
-import evidence  # noqa: E402
+sys.path.insert(0, str(TOP / "tests"))
 from harness.batch import crc32c  # noqa: E402
 from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
 from harness.report import Report  # noqa: E402
@@ -333,56 +330,6 @@ def pages(b):
     assert code == FAILED and "absent.json: No such file" in err, err
 
 
-def bare(b):
-    """perf/bare: as much as was asked for, answered once each, as durable as said."""
-    shape = ["--connections", 3, "--in-flight", 4, "--records", 2, "--size", 500, "--request", 1100, "--seconds", 0.4]
-    r = evidence.bare(*shape, "--rate", 500)
-    assert r["counts"]["requests"] == r["latency"]["response"]["count"] == 200, r["counts"]
-    assert r["counts"]["records"] == 2 * r["counts"]["requests"] and r["wal"]["per_s"] == 0, r["counts"]
-    r = evidence.bare(*shape, "--durable", b.folder, "--warmup", 0.1)
-    written = r["wal"]["per_s"] * r["wal"]["bytes"] * r["seconds"]
-    assert r["counts"]["requests"] > 10 and written >= 1100 * r["counts"]["requests"], (r["counts"], r["wal"])
-    assert not list(b.folder.glob("bare*")), "its file has no name"
-    reads = ["--connections", 2, "--in-flight", 1, "--request", 100, "--answer", 300000, "--records", 1, "--size", 300000]
-    for found in (evidence.bare(*reads, "--seconds", 0.3), evidence.sendfile(b.folder, *reads, "--seconds", 0.3)):
-        assert found["counts"]["read_bytes"] == 300000 * found["counts"]["fetches"] > 0, found["counts"]
-
-
-def comparison(b):
-    """What perf/compare makes of figures: rounds merged, goals met and missed alike, bounds beside what was missed."""
-    def result(values, seconds):
-        return {"kind": "produce", "about": "", "options": {}, "slices": [], "slice_s": 0, "seconds": seconds,
-                "read_seconds": 0, "counts": {"records": 10, "bytes": 5 * 10 ** 9, "read_bytes": 0},
-                "cost": {"broker_cpu_s": 2, "generator_cpu_s": 1, "broker_rss_bytes": 7},
-                "latency": {"response": {"buckets_ns": values, "max_us": values[-1][0] / 1e3},
-                            "service": {"buckets_ns": [], "max_us": 0}}}
-
-    one = evidence.merged([result([[1000, 50], [2000, 50]], 1), result([[2000, 99], [90000, 1]], 3)])
-    h = one["latency"]["response"]
-    assert one["seconds"] == 4 and one["counts"]["records"] == 20 and one["cost"]["broker_cpu_s_per_gb"] == .4, one
-    assert h["buckets_ns"] == [(1000, 50), (2000, 149), (90000, 1)] and h["count"] == 200 and h["max_us"] == 90
-    assert (h["p50_us"], h["p99_us"], h["p99.9_us"]) == (2, 2, 90) and "service" not in one["latency"], h
-
-    compare = SourceFileLoader("compare", str(TOP / "perf/compare")).load_module()
-    options = SimpleNamespace(classes=["torc", "kafka", "bare"], loads=compare.LOADS, short=False, cores=1)
-    c = compare.Comparison(options, b.folder)
-    c.about = {"cpus": 2}
-    load = compare.LOADS[0]
-    c.found = {load.name: {"torc": {"mb_per_s": 200, "cpu_s_per_gb": 1, "p99_us": 5},
-                           "kafka": {"mb_per_s": 100, "cpu_s_per_gb": 5, "p99_us": 5},
-                           "bare": {"mb_per_s": 250, "cpu_s_per_gb": .5, "p99_us": 4}}}
-    c.results = {load.name: {"torc": {**one, "wal": evidence.writes(10, 40960, 5000, 2)}, "bare": one}}
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        c.print_head()
-        c.print(load)
-    assert ">= 3x: missed, 300" in out.getvalue() and "<= 0.25x: met" in out.getvalue(), out.getvalue()
-    (name, text), = c.evidence()
-    assert name == "P1 batches MB/s" and "200 for 300: 1.50x apart" in text, (name, text)
-    assert "no broker 250, not the goal either" in text and "torc wrote 5/s of 4.0 KiB" in text, text
-    goals, others, missed = (t["rows"] for t in c.document()["tables"])
-    assert [row[-1] for row in goals[1:]] == ["missed, 300", "met"] and len(others) == len(missed) == 2, goals
-
-
 def suite(b):
     """A file of scenarios: all. goes for all, what a scenario says itself wins, mistakes have names."""
     file = b.folder / "suite.properties"
@@ -408,17 +355,21 @@ def suite(b):
         assert task.returncode == USAGE and said in task.stderr, (text, task.stderr)
 
 
+HOME_STAGES = ["recv", "queued", "decode", "route", "away", "encode", "send"]
+
+
+def stat_of(b):
+    task = subprocess.run([TORC, "stat", "--brokers", b.broker.address, "--json"], text=True,
+                          capture_output=True, timeout=20)
+    assert task.returncode == OK, task.stderr
+    return json.loads(task.stdout)
+
+
 def stat(b):
     """What the broker says of itself agrees with what the load did to it."""
-    def ask():
-        task = subprocess.run([TORC, "stat", "--brokers", b.broker.address, "--json"], text=True,
-                              capture_output=True, timeout=20)
-        assert task.returncode == OK, task.stderr
-        return json.loads(task.stdout)
-
-    before = ask()
+    before = stat_of(b)
     r, _ = b.sound("e2e", "--topic", "s", "--create", 3, "--rate", 400, "--seconds", 0.5, "--warmup", 0)
-    after = ask()
+    after = stat_of(b)
 
     def grown(*path):
         old, new = before, after
@@ -426,22 +377,98 @@ def stat(b):
             old, new = old.get(key, {}), new[key]
         return new - (old or 0)
 
-    for span in ("queued", "running", "sending", "total"):
-        assert grown("apis", "Produce", span, "count") == 200, span
+    assert grown("apis", "Produce", "total", "count") == 200
+    for stage in ("queued", "route", "away", "ring", "admit", "wait", "write", "send"):
+        assert grown("apis", "Produce", "stages", stage, "requests") == 200, stage
+    for stage in ("queued", "decode", "route", "ring", "admit", "wait", "write", "publish", "encode", "send"):
+        timed = after["apis"]["Produce"]["stages"][stage]["timed"]
+        assert timed["count"] >= 200 // 16 and timed["max"] > 0, (stage, timed)
+    assert after["apis"]["Fetch"]["stages"]["held"]["sum_ns"] > 0, after["apis"]["Fetch"]
+    for name, api in after["apis"].items():
+        stages = sum(stage["sum_ns"] for key, stage in api["stages"].items() if key != "recv")
+        assert stages == api["total"]["sum"], (name, "its stages do not add up to the whole", api)
     assert grown("apis", "Fetch", "total", "count") >= r["counts"]["fetches"] > 0
     assert grown("log", "appended_batches") == 200, after["log"]
     assert 0 < grown("log", "wal_write_ns", "count") <= 200 + 3, after["log"]
+    assert grown("log", "wal_wait_ns", "count") == grown("log", "wal_write_bytes", "count"), after["log"]
     assert grown("log", "wal_write_batches", "sum") >= 200, after["log"]
+    # Of each record: into the frame's memory, into the log's, and for the reader or the segment.
+    size = r["options"]["size"] * 200
+    assert grown("log", "copied_bytes") >= size and grown("log", "memory_read_bytes") >= size, after["log"]
+    for key in ("received_bytes", "sent_bytes", "copied_bytes"):
+        assert sum(c[key] for c in after["cores"]) - sum(c[key] for c in before["cores"]) >= size, key
     assert sum(c["turns"] for c in after["cores"]) > sum(c["turns"] for c in before["cores"])
     for core in after["cores"]:
         assert core["busy_ns"] == core["turn_ns"]["sum"] and core["turn_ns"]["count"] + 1 >= core["turns"]
         assert core["busy_ns"] + core["idle_ns"] <= after["up_ns"] + 1e9, core
+        assert core["letters_in"] - 1 <= core["turn_letters"]["sum"] <= core["letters_in"], core
     task = subprocess.run([TORC, "stat", "--brokers", b.broker.address], text=True, capture_output=True,
                           timeout=20)
     assert "wal writes" in task.stdout and max(map(len, task.stdout.splitlines())) <= 80, task.stdout
+    assert "\f" not in task.stdout and "the last" not in task.stdout, task.stdout
     task = subprocess.run([TORC, "stat", "--brokers", "127.0.0.1:1"], text=True, capture_output=True,
                           timeout=20)
     assert task.returncode == FAILED and "can be asked" in task.stderr, task.stderr
+
+
+def where_requests_are(b):
+    """One that waits for records is shown where it waits, and is gone when it has them."""
+    b.sound("produce", "--topic", "quiet", "--create", 1, "--rate", 100, "--seconds", 0.1, "--warmup", 0)
+    ask = {"replica_id": -1, "max_wait_ms": 2500, "min_bytes": 1, "max_bytes": 1000, "session_epoch": -1,
+           "rack_id": "", "topics": [{"topic": "quiet", "partitions": [
+               {"partition": 0, "fetch_offset": 10, "partition_max_bytes": 1000}]}]}
+    with Client(b.broker.address) as wire:
+        waiter = threading.Thread(target=wire.ask, args=("Fetch", 12, ask))
+        waiter.start()
+        limit = time.monotonic() + 2
+        now = stat_of(b)["under_way"]
+        while now["legs"]["held"] == 0 and time.monotonic() < limit:
+            now = stat_of(b)["under_way"]
+        assert now["requests"] == now["stages"]["away"] == now["legs"]["held"] == 1, now
+        assert list(now["stages"]) == HOME_STAGES and sum(now["stages"].values()) == 1, now
+        assert sum(now["legs"].values()) == 1, now
+        waiter.join()
+    now = stat_of(b)["under_way"]
+    assert now["requests"] == 0 and not any(now["legs"].values()), now
+
+
+def watch(b):
+    """A view each time, of what happened since the one before; it ends when it is told to."""
+    command = [TORC, "stat", "--brokers", b.broker.address, "--watch", "0.5"]
+    task = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        first = [task.stdout.readline()]
+        while not first[-1].startswith("copies"):
+            first.append(task.stdout.readline())
+        b.sound("produce", "--topic", "w", "--create", 1, "--rate", 200, "--seconds", 1, "--warmup", 0)
+        time.sleep(1.2)
+        task.send_signal(signal.SIGINT)
+        out, err = task.communicate(timeout=20)
+    finally:
+        task.kill()
+    assert task.returncode == OK and not err, (task.returncode, err)
+    views = [view.splitlines() for view in ("".join(first) + out).split("the last ")[1:]]
+    assert len(views) >= 3 and all(0.4 < float(view[0].split()[0]) < 5 for view in views), views
+    counts = [int(line.split()[1].replace(",", "")) for view in views for line in view
+              if line.startswith("Produce ")]
+    assert sum(counts) == 200 and max(counts) < 200, counts
+    command[-1] = "soon"
+    task = subprocess.run(command, text=True, capture_output=True, timeout=20)
+    assert task.returncode == USAGE and "is no number" in task.stderr, task.stderr
+
+
+def path_of(text, what):
+    """[(core, stage, us)] of the first slow request of a kind, and what the line says that it took."""
+    line = next(l for l in text.splitlines() if f"slow request: {what}" in l)
+    core = int(re.search(r"core=(\d+)", line)[1])
+    took, path = re.search(r"took (\d+) us: (.*?); ", line).groups()
+    steps = []
+    for step in re.split(r", | (?=>)", path):
+        step = step.split()
+        if step[0] == ">":
+            core, step = int(step[2].rstrip(":")), step[3:]
+        steps.append((core, step[0], int(step[1])))
+    return int(took), steps
 
 
 def slow_requests(b):
@@ -449,10 +476,23 @@ def slow_requests(b):
             "--size", 16000000, "--rate", 4, "--seconds", 1.5, "--warmup", 0, "--connections", 1)
     text = b.broker.log.read_text()
     assert "slow request: Produce" in text and "'torc-bench' at 127.0.0.1" in text, text[-2000:]
-    line = next(l for l in text.splitlines() if "slow request: Produce" in l)
     assert len([l for l in text.splitlines() if "slow request" in l]) < 2000, "lines are limited"
-    took, queued, running, sending = map(int, re.findall(r"(?:took|queued|running|sending) (\d+)", line))
-    assert took == queued + running + sending or abs(took - queued - running - sending) <= 3, line
+    big = "\n".join(l for l in text.splitlines() if re.search(r"; 160\d{5} bytes in", l))
+    took, steps = path_of(big, "Produce")
+    assert [step[1] for step in steps] == ["recv", "queued", "decode", "route", "ring", "admit", "wait", "write",
+                                           "publish", "ring", "route", "encode", "send"], steps
+    home, owner = steps[0][0], steps[5][0]
+    assert {core for core, stage, _ in steps if stage in ("admit", "wait", "write", "publish")} == {owner}
+    assert {core for core, stage, _ in steps if stage in ("queued", "decode", "route", "send")} == {home}
+    assert 0 <= took - sum(us for _, stage, us in steps if stage != "recv") <= len(steps), (took, steps)
+    assert dict((stage, us) for _, stage, us in steps)["write"] > 0, steps
+    time.sleep(1.1)  # so many lines in a second
+    with Client(b.broker.address) as wire:
+        wire.ask("CreateTopics", 7, {"timeout_ms": 10000, "topics": [
+            {"name": "many", "num_partitions": 400, "replication_factor": 1}]})
+    text = b.broker.log.read_text()[len(text):]
+    took, steps = path_of(text, "CreateTopics")
+    assert "held" in [step[1] for step in steps] and len({core for core, _, _ in steps}) == 2, steps
 
 
 def reads_batches(wire, topic):
@@ -547,7 +587,8 @@ def main():
         broker = place.broker("torc", settings={"torc.slow.request.ms": 1}).start()
         bench = Bench(broker, place.folder)
         for case in (produce, kinds_of_batches, end_to_end, transactions, catch_up, connections, groups,
-                     cost, floor, hdr, series, provenance, pages, bare, comparison, suite, stat, slow_requests, broken_streams, misuse, failures):
+                     cost, floor, hdr, series, provenance, pages, suite, stat, where_requests_are, watch, slow_requests,
+                     broken_streams, misuse, failures):
             report.case(case.__name__.replace("_", " "), case, bench)
         place.keep = report.failed > 0
     return report.end()

@@ -252,6 +252,9 @@ Test(bench, numbers_are_written_as_people_read_them)
     cr_assert_str_eq(text_duration(to, 2500000000), "2.50 s");
     cr_assert_str_eq(text_decimal(to, 12345.6), "12,346");
     cr_assert_str_eq(text_bytes(to, 48.8e6), "48.8 MB");
+    cr_assert_str_eq(text_short(to, 999999), "999,999");
+    cr_assert_str_eq(text_short(to, 1234567), "1.23 M");
+    cr_assert_str_eq(text_short(to, UINT64_MAX / 1000000), "18.4 T");
 }
 
 Test(bench, json_is_whole_and_escaped)

@@ -7,38 +7,26 @@
 enum { WAIT, WORK, REPLY, STAGES };
 
 static const char *const names[] = {"wait", "work", "reply"};
-static struct histogram spent[STAGES];
-static uint64_t now_ns;
 static struct stage_table table;
 
 static void begin(void)
 {
-    now_ns = 1000;
-    for (uint32_t i = 0; i < STAGES; i++)
-        histogram_init(&spent[i]);
-    table = (struct stage_table){
-        .name = "test", .names = names, .stages_count = STAGES, .now_ns = &now_ns, .spent = spent};
+    table = (struct stage_table){.name = "test", .names = names, .stages_count = STAGES};
 }
 
 TestSuite(stage, .init = begin);
 
-Test(stage, moves_are_counted_and_timed)
+Test(stage, moves_are_counted)
 {
     struct stage a, b;
     stage_begin(&a, &table, WAIT);
     stage_begin(&b, &table, WAIT);
     cr_assert_eq(table.current[WAIT], 2);
-    now_ns += 7;
     stage_move(&a, WORK);
     cr_assert_eq(table.current[WAIT], 1);
     cr_assert_eq(table.current[WORK], 1);
-    cr_assert_eq(spent[WAIT].count, 1);
-    cr_assert_eq(spent[WAIT].sum, 7);
-    now_ns += 5;
     stage_end(&a);
     stage_end(&b);
-    cr_assert_eq(spent[WORK].sum, 5);
-    cr_assert_eq(spent[WAIT].sum, 7 + 12);
     for (uint32_t i = 0; i < STAGES; i++)
         cr_assert_eq(table.current[i], 0);
     cr_assert_eq(table.entered[WAIT], 2);
@@ -54,18 +42,6 @@ Test(stage, may_be_entered_again)
         stage_move(&a, WORK);
     stage_end(&a);
     cr_assert_eq(table.entered[WORK], 6);
-    cr_assert_eq(spent[WORK].count, 6);
-}
-
-Test(stage, is_not_timed_without_histograms)
-{
-    struct stage a;
-    table.spent = NULL;
-    stage_begin(&a, &table, WAIT);
-    stage_move(&a, REPLY);
-    stage_end(&a);
-    cr_assert_eq(table.entered[REPLY], 1);
-    cr_assert_eq(spent[WAIT].count, 0);
 }
 
 Test(stage, moving_to_no_stage_is_a_bug, .signal = SIGABRT)

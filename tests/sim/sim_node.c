@@ -143,6 +143,54 @@ bool sim_node_tend(struct sim_node *n, int *exit_code)
     return true;
 }
 
+/* ---- what it says of itself ------------------------------------------------------------------ */
+
+static int64_t stages_sum(const struct trip_board *b, uint32_t from, uint32_t to)
+{
+    int64_t sum = 0;
+    for (uint32_t i = from; i < to; i++)
+        sum += b->current[i];
+    return sum;
+}
+
+static int64_t core_legs(const struct data_core *c)
+{
+    int64_t legs = 0;
+    LIST_EACH(l, &c->conns.all)
+    {
+        LIST_EACH(at, &container_of(l, struct conn, link)->flows)
+        legs += container_of(at, struct flow, link)->trip.legs;
+    }
+    return legs;
+}
+
+bool sim_node_adds_up(const struct sim_node *n, char *why, size_t size)
+{
+    const struct node *node = n->node;
+    if (node == NULL || node->control->io == NULL)
+        return true;
+    int64_t away = 0, legs = stages_sum(&node->control->board, TRIP_HOME_STAGES, TRIP_STAGES);
+    for (uint32_t i = 0; i < node->cores_count; i++) {
+        const struct data_core *c = node->cores[i];
+        if (c->io == NULL)
+            return true; /* not started, or has left */
+        int64_t flows = 0, stages = stages_sum(&c->board, 0, TRIP_HOME_STAGES);
+        LIST_EACH(l, &c->conns.all)
+        flows += container_of(l, struct conn, link)->flows_count;
+        if (flows != stages) {
+            (void)snprintf(why, size, "core %u has %lld requests under way, and %lld in stages", i,
+                           (long long)flows, (long long)stages);
+            return false;
+        }
+        away += core_legs(c);
+        legs += stages_sum(&c->board, TRIP_HOME_STAGES, TRIP_STAGES);
+    }
+    if (away != legs)
+        (void)snprintf(why, size, "requests wait for %lld legs, and %lld are in stages",
+                       (long long)away, (long long)legs);
+    return away == legs;
+}
+
 /* ---- what it is doing ------------------------------------------------------------------------ */
 
 static void stages_text(const struct stage_table *t, char *to, size_t size)
@@ -169,7 +217,12 @@ static void core_look(const struct data_core *c, char *to, size_t size)
                    "%zu of %zu MiB",
                    c->id.index, states[c->state.now], (unsigned long long)c->turns, c->conns.count,
                    parked, room, c->mem.used_bytes >> 20, c->mem.budget_bytes >> 20);
-    stages_text(&c->flows.stages, to, size);
+    for (uint32_t i = 0; i < TRIP_STAGES; i++) {
+        size_t at = strlen(to);
+        if (c->board.current[i] != 0 && at < size)
+            (void)snprintf(to + at, size - at, ", %s %lld", trip_stage_names[i],
+                           (long long)c->board.current[i]);
+    }
     if (c->logs != NULL)
         stages_text(&c->logs->flush_stages, to, size);
 }

@@ -40,6 +40,10 @@ void sim_node_start(struct sim_node *n);
 /* Call it often: ends the process when all its cores have returned. True: it has just ended, with
  * *exit_code. */
 bool sim_node_tend(struct sim_node *n, int *exit_code);
+/* "Where are all requests now" tells the truth: each core's stages add up to the requests that its
+ * connections have under way, and the stages of legs to those that the requests wait for. Between
+ * turns. */
+bool sim_node_adds_up(const struct sim_node *n, char *why, size_t size);
 /* What its cores are doing, line by line: for who reads of a failed run. */
 void sim_node_look(const struct sim_node *n, void (*line)(void *context, const char *text),
                    void *context);

@@ -282,7 +282,10 @@ static void run_tend(struct run *r)
 static bool run_over(void *context)
 {
     struct run *r = context;
+    char why[128];
     harm_look(r);
+    if (!sim_node_adds_up(&r->node, why, sizeof(why)))
+        run_fail(r, "where all requests are: %s", why);
     run_tend(r);
     if (!r->failed)
         run_phases(r);
