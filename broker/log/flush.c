@@ -71,7 +71,8 @@ struct flush_sync {
 struct flush {
     struct log *log;
     struct stage stage;
-    bool settle;     /* sync too */
+    bool names;      /* small files and names become durable */
+    bool settle;     /* and segments */
     bool letting_go; /* and let go of settling_serial */
     int error;
     int sync_error;   /* then nobody tries again: invariant 5 */
@@ -657,6 +658,7 @@ static bool flush_start(struct log *l, bool settle)
     f->snapshot_fd = -1;
     f->log_start = NO_OFFSET;
     f->settle = settle || l->want_sync;
+    f->names = l->want_names;
     f->target = l->written_end;
     for (uint32_t i = l->tail.count; i > l->tail.count - l->tail.unflushed; i--) {
         const struct tail_entry *e = tail_at(&l->tail, i - 1);
@@ -667,7 +669,7 @@ static bool flush_start(struct log *l, bool settle)
     }
     stage_begin(&f->stage, &c->flush_stages, FLUSH_WRITE);
     l->flush = f;
-    l->want_sync = false;
+    l->want_sync = l->want_names = false;
     log_ref(l);
     list_remove(&l->dirty_link);
     list_remove(&l->urgent_link);
@@ -738,7 +740,7 @@ static int flush_advance(struct flush *f)
     case FLUSH_WRITE:
         if (l->written_end < f->target)
             flush_note(f, flush_write(f));
-        else if (f->settle)
+        else if (f->settle || f->names)
             flush_note(f, flush_names(f));
         else
             return -1;
@@ -748,6 +750,8 @@ static int flush_advance(struct flush *f)
         return 0;
     case FLUSH_FOLDER:
         flush_folder_end(f);
+        if (!f->settle)
+            return -1;
         flush_note(f, flush_sync_begin(f));
         return 0;
     case FLUSH_SYNC:
@@ -806,9 +810,10 @@ static void flush_urgent(struct log_core *c)
         struct log *l = container_of(at, struct log, urgent_link);
         if (looks-- == 0)
             return;
-        if (l->flush == NULL && l->tail.unflushed == 0 && !l->want_sync)
+        bool wanted = l->want_sync || l->want_names;
+        if (l->flush == NULL && l->tail.unflushed == 0 && !wanted)
             list_remove(&l->urgent_link); /* done by another flush */
-        else if (log_can_flush(l) && (log_flushable(l) || l->want_sync) && !flush_start(l, false))
+        else if (log_can_flush(l) && (log_flushable(l) || wanted) && !flush_start(l, false))
             return;
     }
 }

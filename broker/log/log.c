@@ -106,6 +106,7 @@ static struct log *log_make(struct log_core *c, const struct log_identity *id,
     list_init(&l->reads);
     list_init(&l->dirty_link);
     list_init(&l->urgent_link);
+    list_init(&l->retire_link);
     list_init(&l->settle_link);
     list_init(&l->moved_link);
     if (l->folder != NULL)
@@ -287,6 +288,7 @@ static void log_unlist(struct log *l)
 {
     list_remove(&l->dirty_link);
     list_remove(&l->urgent_link);
+    list_remove(&l->retire_link);
     list_remove(&l->moved_link);
     list_remove(&l->settle_link);
     if (l->settle_serial != 0)

@@ -50,10 +50,10 @@ static void core_tick(struct timer *t);
 
 static void core_init_lists(struct log_core *c)
 {
-    struct list *lists[] = {&c->configs,        &c->completed,     &c->deletes_completed,
-                            &c->moved,          &c->ready_watches, &c->room_waiters,
-                            &c->dirty,          &c->urgent,        &c->files_lru,
-                            &c->reads_completed};
+    struct list *lists[] = {&c->configs,   &c->completed,      &c->deletes_completed,
+                            &c->moved,     &c->ready_watches,  &c->room_waiters,
+                            &c->dirty,     &c->urgent,         &c->retiring,
+                            &c->files_lru, &c->reads_completed};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         list_init(lists[i]);
 }
@@ -297,6 +297,8 @@ void log_core_turn(struct log_core *c)
         wal_turn(&c->dirs[i].wal);
     if (c->cleaner != NULL)
         cleaner_turn(c->cleaner); /* before a new flush begins */
+    if (c->phase.now == PHASE_SERVING)
+        retention_turn(c); /* likewise */
     flush_turn(c);
     for (uint32_t i = 0; i < c->dirs_count; i++)
         dir_tell_failure(&c->dirs[i]);

@@ -376,6 +376,7 @@ struct log {
     bool folder_new;   /* folder and partition.metadata are not known to be on the device */
     bool folder_dirty; /* a file was made in it since the last directory sync */
     bool want_sync;    /* the next flush syncs too */
+    bool want_names;   /* or at least the small files and the names */
     bool changed;      /* written to since it was opened */
     bool start_dirty;  /* the log start offset is only in the WAL */
     bool has_start;    /* a file with it was found */
@@ -415,6 +416,7 @@ struct log {
     struct list reads;        /* from disk, under way */
     struct list dirty_link;   /* core->dirty: has batches in memory only, oldest first */
     struct list urgent_link;  /* core->urgent */
+    struct list retire_link;  /* core->retiring: segments go when a flush of names has ended */
     struct list settle_link;  /* wal->unsettled */
     struct list moved_link;   /* core->moved: readable end changed in this round */
     uint64_t settle_serial;   /* WAL file of the oldest unsettled batch; 0: none */
@@ -487,7 +489,7 @@ struct log_core {
     struct list ready_watches;
     struct list room_waiters;
 
-    struct list dirty, urgent;
+    struct list dirty, urgent, retiring;
     struct pool flushes;
     struct stage_table flush_stages;
     uint64_t txn_guard; /* the last one given out */

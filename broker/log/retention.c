@@ -15,13 +15,18 @@
  * cost all of them), because Kafka's own place for it, one file for all partitions, is written
  * rarely.
  *
+ * Retention moves the log start in the same way, and its segments lose their names when that offset
+ * is in the folder, durably, by a flush of names (flush.c). The WAL's entry would not do, although
+ * it is durable before: a recovery meets the batches of those segments in the WAL before it, and
+ * would take them for some whose names a power cut has lost.
+ *
  * In a FULL directory nobody waits: segments are looked at every second, files go without their
  * delay (whoever reads them has them open), and a deletion does not wait for a WAL that is stalled.
  *
  * Invariants
  *  1. The log start offset never falls, and the end never moves here.
  *  2. A segment with data in memory only is not removed.
- *  3. A new active segment is on the device before the last old one is renamed.
+ *  3. A new active segment, and the log start, are on the device before an old segment is renamed.
  *
  * Failure: a rename that fails fails the directory; removals are removal.c's. */
 #include "broker/log/retention.h"
@@ -153,7 +158,7 @@ static uint32_t segments_expired(struct log *l)
     return count;
 }
 
-/* Begins a new active segment on the device (invariant 3). */
+/* Begins a new active segment. */
 static int log_roll_now(struct log *l)
 {
     assert(l->flush == NULL && l->tail.unflushed == 0);
@@ -165,12 +170,8 @@ static int log_roll_now(struct log *l)
     if (error == 0)
         error = segment_create(l, segment_active(l));
     if (error == 0)
-        error = dir_sync_folder(l->dir, l->folder, l->folder_new);
-    if (error != 0)
-        return error;
-    l->folder_new = l->folder_dirty = false;
-    l->writing = l->segments_count - 1;
-    return 0;
+        l->writing = l->segments_count - 1;
+    return error;
 }
 
 /* The WAL says that the log begins at offset now. False: it has no room. */
@@ -196,24 +197,33 @@ static bool log_tell_start(struct log *l, int64_t offset)
     return true;
 }
 
-/* Told first: else a recovery that meets the first segment's batches in the WAL, and not its file,
- * would take it for one whose name a power cut has lost. And told durably, by the log's own file:
- * the WAL's entry may still be in memory when the names go, and a power cut takes any of those. */
-static int log_remove_segments(struct log *l, uint32_t count)
+static bool names_durable(const struct log *l)
 {
-    SOMETIMES("segments are removed");
-    int error = 0;
-    int64_t start = l->segments[count]->base;
-    if (start > l->start_offset && !log_tell_start(l, start))
-        return 0; /* at the next check */
-    if (l->start_dirty)
-        error = log_start_write(l);
+    return !l->start_dirty && !l->folder_dirty && !l->folder_new;
+}
+
+/* The same at once, where no flush writes to a full directory. */
+static int names_sync(struct log *l)
+{
+    int error = l->start_dirty ? log_start_write(l) : 0;
     if (error == -ENOSPC || error == -EDQUOT) { /* what makes space does not wait for it */
         dir_full(l->dir);
         error = 0;
     }
-    for (uint32_t i = 0; i < count && error == 0; i++) {
+    if (error == 0 && (l->folder_new || l->folder_dirty))
+        error = dir_sync_folder(l->dir, l->folder, l->folder_new);
+    if (error == 0)
+        l->folder_new = l->folder_dirty = false;
+    return error;
+}
+
+/* What is wholly below the log start. */
+static int log_remove_segments(struct log *l)
+{
+    int error = 0;
+    while (error == 0 && l->writing > 0 && l->segments[1]->base <= l->start_offset) {
         struct segment *s = l->segments[0];
+        SOMETIMES("segments are removed");
         error = s->created ? retention_rename(l, s, true) : 0;
         if (error == 0)
             segment_remove_first(l);
@@ -221,16 +231,14 @@ static int log_remove_segments(struct log *l, uint32_t count)
     return error;
 }
 
-void retention_of_log(struct log *l)
+/* The log start moves to behind the first count segments. They go when that is durable. */
+static int log_retire(struct log *l, uint32_t count)
 {
-    uint32_t count = l->cleaning ? 0 : segments_expired(l);
-    if (count == 0 || l->flush != NULL)
-        return;
     bool all = count == l->segments_count;
     if ((all && l->tail.unflushed > 0) || (!all && count > l->writing)) {
         SOMETIMES("segments that are to go are flushed first");
         flush_soon(l); /* invariant 2: then at the next check */
-        return;
+        return 0;
     }
     int error = all ? log_roll_now(l) : 0;
     if (error == -ENOSPC || error == -EDQUOT) { /* the one that cannot be replaced stays */
@@ -238,12 +246,56 @@ void retention_of_log(struct log *l)
         count--;
         error = 0;
     }
-    if (error == 0 && count > 0)
-        error = log_remove_segments(l, count);
+    if (error != 0 || count == 0)
+        return error;
+    int64_t start = l->segments[count]->base;
+    if (start > l->start_offset && !log_tell_start(l, start))
+        return 0; /* at the next check */
+    if (!dir_writable(l->dir)) {
+        error = names_sync(l);
+        return error == 0 ? log_remove_segments(l) : error;
+    }
+    l->want_names = true;
+    flush_soon(l);
+    list_push_back(&l->core->retiring, &l->retire_link);
+    return 0;
+}
+
+static void retention_look(struct log *l, bool further)
+{
+    list_remove(&l->retire_link);
+    if (l->cleaning || l->flush != NULL)
+        return;
+    int error = names_durable(l) ? log_remove_segments(l) : 0;
+    uint32_t count = error == 0 && further ? segments_expired(l) : 0;
+    if (count > 0)
+        error = log_retire(l, count);
     if (error == -ENOSPC || error == -EDQUOT)
         dir_full(l->dir);
     else if (error != 0 && !log_error_passes(error))
         dir_fail(l->dir, error, "removing old segments");
+}
+
+void retention_of_log(struct log *l)
+{
+    retention_look(l, true);
+}
+
+void retention_turn(struct log_core *c)
+{
+    struct list due, *at;
+    list_init(&due);
+    list_splice_back(&due, &c->retiring);
+    for (uint32_t looks = 4 * FLUSH_OPS_MAX; looks > 0 && (at = list_pop_front(&due)) != NULL;
+         looks--) {
+        struct log *l = container_of(at, struct log, retire_link);
+        if (l->flush != NULL || l->want_names)
+            list_push_back(&c->retiring, at);
+        else
+            retention_look(l, false); /* of a flush that failed, at the next check */
+    }
+    list_splice_back(&due, &c->retiring); /* those not looked at come first */
+    list_splice_back(&c->retiring, &due);
 }
 
 void log_core_retain_now(struct log_core *c)

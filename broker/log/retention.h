@@ -8,6 +8,8 @@
 void retention_remove_folder(struct log *l);
 /* Removes what has expired of one log, unless it is being cleaned. */
 void retention_of_log(struct log *l);
+/* Goes on where the flush of a log's names was waited for. */
+void retention_turn(struct log_core *c);
 /* Gives the files of a segment the suffix .deleted, to be removed after the topic's delay. The
  * producer snapshot goes too if asked for. 0 or -errno. */
 NODISCARD int retention_rename(struct log *l, const struct segment *s, bool snapshot);
