@@ -4,8 +4,9 @@
  *   1  <base>.log.cleaned, .index, .timeindex, .txnindex: written, synced
  *   2  log-cleaned.torc says what will be replaced; the folder is synced
  *   3  .cleaned ─▶ .swap, each; folder synced     from here on a start completes it
- *   4  the old files ─▶ .deleted; folder synced
- *   5  .swap ─▶ final names; folder synced        the log in memory has the new segment now
+ *   4  the old files ─▶ .deleted                  the log in memory has the new segment now;
+ *      folder synced                              its files are open, and stay so until after 5
+ *   5  .swap ─▶ final names; folder synced
  *
  *   at start  any .cleaned: it and all .swap from its offset on are removed: nothing has happened
  *             .log.swap:    the segments that it replaces are removed, then .swap ─▶ final
@@ -46,6 +47,7 @@
 
 #define SUFFIX_ROOM   16u
 #define LEFTOVERS_MAX (1u << 20)
+#define NOTE_ROOM     96u
 
 static void path_cleaned(char *to, const struct log *l, int64_t base, uint32_t which,
                          const char *stage)
@@ -66,14 +68,12 @@ static void note_path(char *to, const struct log *l)
     path_in_folder(to, l->dir->path, l->folder, LOG_CLEANED_NAME);
 }
 
-static int note_write(struct log *l, const struct swap_note *n)
+static size_t note_text(const struct swap_note *n, char *text)
 {
-    char path[PATH_ROOM], text[96];
-    note_path(path, l);
-    int size = snprintf(text, sizeof(text), "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 "\n",
+    int size = snprintf(text, NOTE_ROOM, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 "\n",
                         n->settled, n->base, n->end, n->size);
-    assert(size > 0 && (size_t)size < sizeof(text));
-    return io_replace(l->core->io, path, text, (size_t)size);
+    assert(size > 0 && (size_t)size < NOTE_ROOM);
+    return (size_t)size;
 }
 
 /* 0 or -errno; a file that is not there or says nothing: all NO_OFFSET. */
@@ -107,8 +107,11 @@ int cleaned_read(struct log *l)
 int cleaned_forget(struct log *l)
 {
     struct swap_note none = {NO_OFFSET, NO_OFFSET, NO_OFFSET, NO_OFFSET};
+    char path[PATH_ROOM], text[NOTE_ROOM];
+    size_t size = note_text(&none, text);
     l->settled_end = NO_OFFSET;
-    return note_write(l, &none);
+    note_path(path, l);
+    return io_replace(l->core->io, path, text, size);
 }
 
 /* ---- making one ------------------------------------------------------------------------------ */
@@ -129,6 +132,8 @@ int cleaned_begin(struct cleaned *c, struct log *l, int64_t base)
 {
     struct index_cursor none;
     c->log = l;
+    c->step = SWAP_NOTE;
+    c->note_fd = c->folder_fd = -1;
     c->segment = segment_make(l, base);
     if (c->segment == NULL)
         return -ENOMEM;
@@ -176,35 +181,63 @@ int cleaned_complete(struct cleaned *c)
     return error;
 }
 
-void cleaned_drop(struct cleaned *c, bool remove)
+/* ---- the swap -------------------------------------------------------------------------------- */
+
+/* 1, after what is to be synced was told. */
+static int swap_sync(struct io_sync *sync, int fd, bool directory)
 {
-    struct segment *s = c->segment;
-    if (s == NULL)
-        return;
-    for (uint32_t which = 0; which < SEGMENT_FILES && remove; which++) {
-        char path[PATH_ROOM];
-        path_cleaned(path, c->log, s->base, which, ".cleaned");
-        dir_remove_file(c->log->dir, path);
-    }
-    segment_unuse(c->log, s);
-    segment_discard(c->log, s);
-    c->segment = NULL;
+    sync->fd = fd;
+    sync->directory = directory;
+    return 1;
 }
 
-/* ---- the swap -------------------------------------------------------------------------------- */
+static int swap_sync_folder(const struct cleaned *c, struct io_sync *sync)
+{
+    return DEFECT(15) ? 0 : swap_sync(sync, c->folder_fd, true);
+}
+
+/* Descriptors are had before anything happens: want of them must not come in between. */
+static int swap_note(struct cleaned *c, int64_t end, struct io_sync *sync)
+{
+    struct log *l = c->log;
+    struct swap_note note = {MAX(l->settled_end, end), c->segment->base, end, c->segment->written};
+    char path[PATH_ROOM], text[NOTE_ROOM];
+    size_t size = note_text(&note, text);
+    path_in_dir(path, l->dir->path, l->folder);
+    c->folder_fd = io_open(l->core->io, path, IO_READ);
+    if (c->folder_fd < 0)
+        return c->folder_fd;
+    path_in_folder(path, l->dir->path, l->folder, LOG_CLEANED_NAME ".tmp");
+    c->note_fd = io_open(l->core->io, path, IO_WRITE | IO_CREATE | IO_TRUNC);
+    if (c->note_fd < 0)
+        return c->note_fd;
+    int64_t written = io_pwrite(l->core->io, c->note_fd, text, size, 0);
+    if (written != (int64_t)size)
+        return written < 0 ? (int)written : -EIO;
+    return swap_sync(sync, c->note_fd, false);
+}
+
+static int swap_note_name(struct cleaned *c, struct io_sync *sync)
+{
+    struct log *l = c->log;
+    char from[PATH_ROOM], to[PATH_ROOM];
+    path_in_folder(from, l->dir->path, l->folder, LOG_CLEANED_NAME ".tmp");
+    note_path(to, l);
+    int error = io_rename(l->core->io, from, to);
+    return error != 0 ? error : swap_sync(sync, c->folder_fd, true);
+}
 
 static int cleaned_rename(const struct cleaned *c, const char *from_stage, const char *to_stage)
 {
     const struct log *l = c->log;
-    for (uint32_t which = 0; which < SEGMENT_FILES; which++) {
+    int error = 0;
+    for (uint32_t which = 0; which < SEGMENT_FILES && error == 0; which++) {
         char from[PATH_ROOM], to[PATH_ROOM];
         path_cleaned(from, l, c->segment->base, which, from_stage);
         path_cleaned(to, l, c->segment->base, which, to_stage);
-        int error = io_rename(l->core->io, from, to);
-        if (error != 0)
-            return error;
+        error = io_rename(l->core->io, from, to);
     }
-    return DEFECT(15) ? 0 : dir_sync_folder(l->dir, l->folder, false);
+    return error;
 }
 
 /* Of the first one the producer snapshot stays: it is at the base of the new one, too. */
@@ -215,7 +248,7 @@ static int replaced_rename(struct log *l, uint32_t first, uint32_t count)
         const struct segment *s = l->segments[i];
         error = retention_rename(l, s, i > first && s->base != l->snapshot_offset);
     }
-    return error == 0 && !DEFECT(15) ? dir_sync_folder(l->dir, l->folder, false) : error;
+    return error;
 }
 
 /* What remembered places in the old ones forgets them. */
@@ -227,38 +260,91 @@ static void replaced_forget(struct log *l, int64_t end)
     tail_drop(l->core, &l->tail, end - 1);
 }
 
-int cleaned_swap(struct cleaned *c, uint32_t first, uint32_t count)
+/* The log has the new one from now on: by its open files, which being used keeps open. */
+static int swap_replace(struct cleaned *c, uint32_t first, uint32_t count)
+{
+    struct log *l = c->log;
+    int64_t end = l->segments[first + count]->base;
+    assert(l->flush == NULL);
+    assert(first + count <= l->writing);
+    c->segment->modified_ms = l->segments[first + count - 1]->modified_ms;
+    int error = replaced_rename(l, first, count);
+    if (error != 0)
+        return error;
+    segments_replace(l, first, count, c->segment);
+    replaced_forget(l, end);
+    return 0;
+}
+
+static void cleaned_close(struct cleaned *c)
+{
+    if (c->note_fd >= 0)
+        io_close(c->log->core->io, c->note_fd);
+    if (c->folder_fd >= 0)
+        io_close(c->log->core->io, c->folder_fd);
+    c->note_fd = c->folder_fd = -1;
+}
+
+static void swap_end(struct cleaned *c)
 {
     struct log *l = c->log;
     struct segment *s = c->segment;
-    assert(l->flush == NULL);
-    assert(first + count <= l->writing);
-    int64_t end = l->segments[first + count]->base;
-    struct swap_note note = {MAX(l->settled_end, end), s->base, end, s->written};
-    int error = note_write(l, &note); /* syncs the folder, too */
-    if (error != 0)
-        return error;
-    l->settled_end = note.settled;
-    l->gaps = true;
-    s->modified_ms = l->segments[first + count - 1]->modified_ms;
-    error = cleaned_rename(c, ".cleaned", ".swap");
-    if (error == 0)
-        error = replaced_rename(l, first, count);
-    if (error == 0)
-        error = cleaned_rename(c, ".swap", "");
-    if (error != 0)
-        return error;
     SOMETIMES_IF(s->aborted > 0, "a compacted segment keeps aborted transactions");
     if (s->aborted == 0) { /* the empty one took an old one's place: now nothing is needed there */
         char path[PATH_ROOM];
         path_cleaned(path, l, s->base, FILE_TXN, "");
         dir_remove_file(l->dir, path);
     }
-    segments_replace(l, first, count, s);
+    cleaned_close(c);
     segment_unuse(l, s);
-    replaced_forget(l, end);
     c->segment = NULL;
-    return 0;
+}
+
+int cleaned_swap(struct cleaned *c, uint32_t first, uint32_t count, struct io_sync *sync)
+{
+    struct log *l = c->log;
+    int error = 0;
+    assert(c->segment != NULL);
+    enum swap_step step = c->step++;
+    switch (step) {
+    case SWAP_NOTE:
+        return swap_note(c, l->segments[first + count]->base, sync);
+    case SWAP_NOTE_NAME:
+        return swap_note_name(c, sync);
+    case SWAP_PREPARE:
+        l->settled_end = MAX(l->settled_end, l->segments[first + count]->base);
+        l->gaps = true;
+        error = cleaned_rename(c, ".cleaned", ".swap");
+        break;
+    case SWAP_REPLACE:
+        error = swap_replace(c, first, count);
+        break;
+    case SWAP_NAME:
+        error = cleaned_rename(c, ".swap", "");
+        break;
+    case SWAP_END:
+        swap_end(c);
+        return 0;
+    }
+    return error != 0 ? error : swap_sync_folder(c, sync);
+}
+
+void cleaned_drop(struct cleaned *c, bool remove)
+{
+    struct segment *s = c->segment;
+    if (s == NULL)
+        return;
+    for (uint32_t which = 0; which < SEGMENT_FILES && remove; which++) {
+        char path[PATH_ROOM];
+        path_cleaned(path, c->log, s->base, which, ".cleaned");
+        dir_remove_file(c->log->dir, path);
+    }
+    cleaned_close(c);
+    bool in_log = c->log->segments[segment_find(c->log, s->base)] == s;
+    segment_unuse(c->log, s);
+    if (!in_log)
+        segment_discard(c->log, s);
+    c->segment = NULL;
 }
 
 /* ---- at start -------------------------------------------------------------------------------- */

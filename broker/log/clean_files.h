@@ -10,10 +10,14 @@
 
 #define LOG_CLEANED_NAME "log-cleaned.torc"
 
-struct cleaned { /* a segment that is not in its log yet */
+enum swap_step { SWAP_NOTE, SWAP_NOTE_NAME, SWAP_PREPARE, SWAP_REPLACE, SWAP_NAME, SWAP_END };
+
+struct cleaned { /* a segment that is not in its log yet, or not by its name */
     struct log *log;
     struct segment *segment; /* NULL: none; used once by this */
     struct index_writer indexes;
+    enum swap_step step; /* the next one */
+    int note_fd, folder_fd;
 };
 
 /* Makes the files <base>.*.cleaned, empty. 0 or -errno; then there is nothing. */
@@ -28,9 +32,16 @@ static inline int cleaned_fd(struct cleaned *c, enum segment_file which)
 {
     return segment_fd(c->log, c->segment, which);
 }
-/* Takes the place of count segments of the log, from first on, which are on the device as a whole.
- * At once, durable. 0 or -errno: then the directory is to be failed, a start completes it. */
-NODISCARD int cleaned_swap(struct cleaned *c, uint32_t first, uint32_t count);
+/* The next step of taking the place of count segments of the log, from first on, which are on the
+ * device as a whole. 1: the caller does this sync, and calls again; 0: calls again, or there is no
+ * segment any more, and it is over; -errno. No flush may use the log when SWAP_REPLACE is next. */
+NODISCARD int cleaned_swap(struct cleaned *c, uint32_t first, uint32_t count, struct io_sync *sync);
+/* Is it begun, so that only a start could undo it? Then it is not given up but with its log, and an
+ * error fails the directory. */
+static inline bool cleaned_is_begun(const struct cleaned *c)
+{
+    return c->segment != NULL && c->step > SWAP_PREPARE;
+}
 /* Closes and, if asked for, removes the files. */
 void cleaned_drop(struct cleaned *c, bool remove);
 

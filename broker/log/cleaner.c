@@ -8,7 +8,9 @@
  *   MAP      reads the dirty part: key ─▶ its last offset, till the table is full
  *   COPY     reads segments from the log's first to where MAP ended, writes what stays into one new
  *            segment per group; a group's segments fit in one of segment.bytes
- *   SYNC     the new segment's files; SWAP: waits till no flush uses the log, then clean_files.c
+ *   SYNC     the new segment's files
+ *   SWAP     the steps of clean_files.c, with a sync after each; the one that changes the log waits
+ *            till no flush uses it
  *
  * It never takes a core for longer than one piece: reads and writes are asynchronous, of
  * log.cleaner.io.buffer.size / 2 / cores each (or of one batch, if that is larger), and what was
@@ -88,6 +90,7 @@ struct cleaner {
     struct log *log; /* NULL: none under way; referenced */
     bool io_armed, waits_for_flush;
     bool finished; /* all is done */
+    bool fatal;    /* the error is the directory's, whatever it is */
     int error;
     struct clean_range range;
     int64_t from, end; /* end: what is below will be clean, when it is over */
@@ -181,6 +184,12 @@ static bool cleaner_may(const struct log *l)
 {
     return l->state.now == LOG_OPEN && l->dir->state.now != DIR_FAILED && !l->uncleanable &&
            (log_config(l)->cleanup_policy & CLEANUP_COMPACT) != 0;
+}
+
+/* A swap that is begun ends. */
+static bool cleaner_must(const struct cleaner *k)
+{
+    return k->log->state.now == LOG_OPEN && k->core->phase.now != PHASE_STOPPED;
 }
 
 static void cleaner_look(struct cleaner *k, struct log *l)
@@ -288,7 +297,7 @@ static bool cleaner_begin(struct cleaner *k, struct log *l)
     k->from = k->range.first_dirty;
     k->at = (struct clean_place){segment_find(l, k->from), 0};
     k->error = 0;
-    k->finished = k->waits_for_flush = false;
+    k->finished = k->waits_for_flush = k->fatal = false;
     k->piece_ready = k->map_full = false;
     k->piece_want = 0;
     k->moved_bytes = k->map_bytes = 0;
@@ -332,7 +341,9 @@ static void cleaner_judge_error(struct cleaner *k)
     SOMETIMES_IF(k->error == -ECANCELED, "a compaction is stopped");
     if (k->error == 0 || l->state.now != LOG_OPEN || k->error == -ECANCELED)
         return;
-    if (k->error == -ENOSPC || k->error == -EDQUOT) {
+    if (k->fatal) {
+        dir_fail(l->dir, k->error, "replacing compacted segments");
+    } else if (k->error == -ENOSPC || k->error == -EDQUOT) {
         dir_full(l->dir);
     } else if (k->error == -EILSEQ || k->error == -EFBIG) {
         l->uncleanable = true;
@@ -589,12 +600,14 @@ static void cleaner_synced(struct op *op)
     struct clean_sync *s = container_of(op, struct clean_sync, sync.op);
     struct cleaner *k = s->cleaner;
     assert(k->syncs_pending > 0);
-    if (op->result < 0)
+    if (op->result < 0) {
         k->error = op->result;
+        k->fatal |= s->sync.directory; /* no other sync would bring these names there */
+    }
     if (--k->syncs_pending > 0)
         return;
     k->io_armed = false;
-    if (k->error == 0)
+    if (k->error == 0 && k->stage.now == CLEAN_SYNC)
         stage_move(&k->stage, CLEAN_SWAP);
     cleaner_run(k);
 }
@@ -616,19 +629,10 @@ static int group_end(struct cleaner *k)
     return 1;
 }
 
-/* Waits till the flush under way has ended. */
-static int group_swap(struct cleaner *k)
+static int group_swapped(struct cleaner *k)
 {
-    struct log *l = k->log;
-    k->waits_for_flush = l->flush != NULL;
-    if (k->waits_for_flush) {
-        SOMETIMES("a compacted segment waits for a flush");
-        return 1;
-    }
-    int error = cleaned_swap(&k->cleaned, k->group_first, k->group_end - k->group_first);
+    const struct log *l = k->log;
     SOMETIMES_IF(k->group_end - k->group_first > 1, "several segments become one");
-    if (error != 0)
-        return error;
     k->group_first++;
     k->segments_after++;
     k->finished = l->segments[k->group_first]->base >= k->end;
@@ -636,6 +640,28 @@ static int group_swap(struct cleaner *k)
         return -1;
     stage_move(&k->stage, CLEAN_COPY);
     return group_begin(k);
+}
+
+/* One step of the swap; that into the log waits till the flush under way has ended. */
+static int group_swap(struct cleaner *k)
+{
+    struct log *l = k->log;
+    struct clean_sync *s = &k->syncs[0];
+    k->waits_for_flush = l->flush != NULL && k->cleaned.step == SWAP_REPLACE;
+    if (k->waits_for_flush) {
+        SOMETIMES("a compacted segment waits for a flush");
+        return 1;
+    }
+    *s = (struct clean_sync){.cleaner = k};
+    int result = cleaned_swap(&k->cleaned, k->group_first, k->group_end - k->group_first, &s->sync);
+    k->fatal |= result < 0 && cleaned_is_begun(&k->cleaned);
+    if (result <= 0)
+        return result < 0 ? result : k->cleaned.segment != NULL ? 0 : group_swapped(k);
+    k->syncs_pending = 1;
+    k->io_armed = true;
+    op_init(&s->sync.op, cleaner_synced);
+    io_sync(k->core->io, &s->sync);
+    return 1;
 }
 
 /* Behind the last segment of what the present stage reads? */
@@ -691,7 +717,8 @@ static void cleaner_run(struct cleaner *k)
     int next = 0;
     assert(k->log != NULL && !k->io_armed);
     while (next == 0) {
-        bool wanted = cleaner_serving(k) && cleaner_may(k->log);
+        bool wanted = cleaned_is_begun(&k->cleaned) ? cleaner_must(k)
+                                                    : cleaner_serving(k) && cleaner_may(k->log);
         next = k->error != 0 ? k->error : wanted ? cleaner_advance(k) : -ECANCELED;
     }
     if (next > 0)
