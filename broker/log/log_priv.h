@@ -254,6 +254,9 @@ struct wal {
     uint8_t *zero_block;
     uint32_t zero_file;
     uint64_t zero_from;
+    struct io_sync make_sync; /* of the file that is being made, then of its name */
+    int make_fd, make_folder; /* -1: none is being made */
+    bool make_found;          /* it was there */
     uint64_t
         make_ns; /* no other file is made before: it failed for want of descriptors or memory */
 };

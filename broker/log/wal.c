@@ -56,6 +56,7 @@ static const struct state_table wal_states = {
 static void wal_written(struct op *op);
 static void wal_synced(struct op *op);
 static void wal_zeroed(struct op *op);
+static void wal_made(struct op *op);
 
 static struct log_core *wal_core(const struct wal *w)
 {
@@ -93,6 +94,8 @@ int wal_init(struct wal *w, struct log_dir *d)
     }
     op_init(&w->sync.op, wal_synced);
     op_init(&w->zero_rw.op, wal_zeroed);
+    op_init(&w->make_sync.op, wal_made);
+    w->make_fd = -1;
     w->header_block = mem_pages(d->core->mem, WAL_BLOCK);
     return w->header_block == NULL ? -ENOMEM : 0;
 }
@@ -116,7 +119,7 @@ static bool wal_flies(const struct wal *w)
 
 bool wal_busy(const struct wal *w)
 {
-    return wal_flies(w) || w->zero_rw.op.armed;
+    return wal_flies(w) || w->zero_rw.op.armed || w->make_sync.op.armed;
 }
 
 static void wal_drop_groups(struct wal *w, struct list *groups)
@@ -147,23 +150,28 @@ void wal_free(struct wal *w)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* At its full size before it has its name: a file that is shorter has lost something. The fd, or
- * -errno. */
-static int wal_file_make(struct wal *w, const char *path, uint32_t flags)
+static void path_making(const struct wal *w, uint32_t n, char *making, char *path)
+{
+    path_wal(path, w->dir->path, wal_core(w)->config.core, n);
+    (void)snprintf(making, PATH_ROOM + 8, "%s.new", path);
+}
+
+static uint32_t wal_open_flags(const struct wal *w)
+{
+    return IO_READ | IO_WRITE | (w->direct ? IO_DIRECT : 0);
+}
+
+/* File n at its full size, not synced, and without its name: a file of that name that is shorter
+ * has lost something. The fd, or -errno. */
+static int wal_file_make(struct wal *w, uint32_t n)
 {
     struct log_core *c = wal_core(w);
-    char making[PATH_ROOM + 8];
-    (void)snprintf(making, sizeof(making), "%s.new", path);
-    int fd = io_open(c->io, making, flags | IO_CREATE | IO_TRUNC);
+    char making[PATH_ROOM + 8], path[PATH_ROOM];
+    path_making(w, n, making, path);
+    int fd = io_open(c->io, making, wal_open_flags(w) | IO_CREATE | IO_TRUNC);
     if (fd < 0)
         return fd;
     int error = io_allocate(c->io, fd, wal_file_bytes(w));
-    if (error == 0)
-        error = io_fdatasync(c->io, fd);
-    if (error == 0)
-        error = io_rename(c->io, making, path);
-    if (error == 0)
-        error = io_sync_directory(c->io, w->dir->path);
     if (error == 0)
         return fd;
     io_close(c->io, fd);
@@ -171,24 +179,61 @@ static int wal_file_make(struct wal *w, const char *path, uint32_t flags)
     return error;
 }
 
-/* Makes file n, or takes over one of the right size that is there. 0 or -errno. */
-static int wal_file_open(struct wal *w, uint32_t n)
+static int wal_file_name(struct wal *w, uint32_t n)
+{
+    char making[PATH_ROOM + 8], path[PATH_ROOM];
+    path_making(w, n, making, path);
+    return io_rename(wal_core(w)->io, making, path);
+}
+
+static void wal_file_drop(struct wal *w, uint32_t n, int fd)
+{
+    char making[PATH_ROOM + 8], path[PATH_ROOM];
+    path_making(w, n, making, path);
+    io_close(wal_core(w)->io, fd);
+    dir_remove_file(w->dir, making);
+}
+
+/* File n, if it is there at the right size: the fd, -ENOENT, or -errno. */
+static int wal_file_found(struct wal *w, uint32_t n)
 {
     struct log_core *c = wal_core(w);
-    struct wal_file *f = &w->files[n];
-    assert(n < c->config.wal_files_count && f->fd < 0);
+    struct io_stat st;
     char path[PATH_ROOM];
     path_wal(path, w->dir->path, c->config.core, n);
-    struct io_stat st;
     bool there = io_stat(c->io, path, &st) == 0 && st.size == wal_file_bytes(w);
-    uint32_t flags = IO_READ | IO_WRITE | (w->direct ? IO_DIRECT : 0);
-    int fd = there ? io_open(c->io, path, flags) : wal_file_make(w, path, flags);
+    return there ? io_open(c->io, path, wal_open_flags(w)) : -ENOENT;
+}
+
+static void wal_file_take(struct wal *w, uint32_t n, int fd, bool found)
+{
+    struct wal_file *f = &w->files[n];
+    assert(n < wal_core(w)->config.wal_files_count && f->fd < 0 && fd >= 0);
+    f->fd = fd;
+    f->zeroed = found ? wal_file_bytes(w) : 0;
+    w->files_count = MAX(w->files_count, n + 1);
+}
+
+/* The first file. At once. 0 or -errno. */
+static int wal_file_open(struct wal *w)
+{
+    struct log_core *c = wal_core(w);
+    int fd = wal_file_found(w, 0);
+    bool found = fd != -ENOENT;
+    if (!found)
+        fd = wal_file_make(w, 0);
     if (fd < 0)
         return fd;
-    f->fd = fd;
-    f->zeroed = there ? wal_file_bytes(w) : 0;
-    w->files_count = MAX(w->files_count, n + 1);
-    return 0;
+    int error = found ? 0 : io_fdatasync(c->io, fd);
+    if (error == 0 && !found)
+        error = wal_file_name(w, 0);
+    if (error == 0 && !found)
+        error = io_sync_directory(c->io, w->dir->path);
+    if (error == 0)
+        wal_file_take(w, 0, fd, found);
+    else
+        wal_file_drop(w, 0, fd);
+    return error;
 }
 
 static void wal_fill_header(struct wal *w, uint64_t start_sequence, bool closed)
@@ -239,7 +284,7 @@ int wal_begin(struct wal *w, uint64_t generation)
     assert(w->state.now == WAL_CLOSED);
     assert(generation > 0);
     wal_remove_extra(w);
-    int error = wal_file_open(w, 0);
+    int error = wal_file_open(w);
     if (error != 0)
         return error;
     w->generation = generation;
@@ -488,24 +533,96 @@ static void wal_make_later(struct wal *w, int error)
         w->dir->path, strerror(-error));
 }
 
+/* The file being made is not to be had: what that means depends on why. */
+static void wal_make_refused(struct wal *w, int error)
+{
+    bool full = error == -ENOSPC || error == -EDQUOT;
+    SOMETIMES_IF(full, "there is no space for another WAL file");
+    if (full && w->state.now == WAL_STALLED)
+        dir_full(w->dir);
+    else if (full) /* not needed yet */
+        w->make_ns = io_now_ns(wal_core(w)->io) + WAL_MAKE_REST_NS;
+    else if (log_error_passes(error))
+        wal_make_later(w, error);
+    else
+        dir_fail(w->dir, error, "making a WAL file");
+}
+
+static void wal_make_sync(struct wal *w, int fd, bool directory)
+{
+    w->make_sync.fd = fd;
+    w->make_sync.directory = directory;
+    io_sync(wal_core(w)->io, &w->make_sync);
+}
+
+/* The next one: its size is made durable, then its name. One that an earlier life has left is as
+ * far as that, but perhaps its name. */
+static int wal_make(struct wal *w)
+{
+    struct log_core *c = wal_core(w);
+    assert(w->make_fd < 0 && !w->make_sync.op.armed);
+    int folder = io_open(c->io, w->dir->path, IO_READ); /* had before there is a name */
+    if (folder < 0)
+        return folder;
+    int fd = wal_file_found(w, w->files_count);
+    w->make_found = fd != -ENOENT;
+    if (!w->make_found)
+        fd = wal_file_make(w, w->files_count);
+    if (fd < 0) {
+        io_close(c->io, folder);
+        return fd;
+    }
+    w->make_fd = fd;
+    w->make_folder = folder;
+    wal_make_sync(w, w->make_found ? folder : fd, w->make_found);
+    return 0;
+}
+
+static void wal_make_end(struct wal *w, bool made)
+{
+    struct log_core *c = wal_core(w);
+    io_close(c->io, w->make_folder);
+    if (made)
+        wal_file_take(w, w->files_count, w->make_fd, w->make_found);
+    else
+        wal_file_drop(w, w->files_count, w->make_fd);
+    w->make_fd = -1;
+}
+
+static void wal_made(struct op *op)
+{
+    struct wal *w = container_of(op, struct wal, make_sync.op);
+    int error = op->result;
+    bool over = w->state.now == WAL_FAILED || wal_core(w)->phase.now == PHASE_STOPPED;
+    bool named = w->make_sync.directory;
+    assert(w->make_fd >= 0);
+    if (!over && error == 0 && !named) {
+        error = wal_file_name(w, w->files_count);
+        if (error == 0) {
+            wal_make_sync(w, w->make_folder, true);
+            return;
+        }
+    }
+    SOMETIMES_IF(over, "a WAL ends while a file is being made");
+    wal_make_end(w, !over && error == 0);
+    if (over || error == 0)
+        return;
+    if (named)
+        dir_fail(w->dir, error, "making a WAL file"); /* no other sync would bring its name there */
+    else
+        wal_make_refused(w, error);
+}
+
 /* Makes the next file once this one is half full, or has no room for the group that is to be
  * written, and zeroes it. */
 static void wal_prepare(struct wal *w)
 {
     bool soon = w->position > wal_file_bytes(w) / 2 || w->state.now == WAL_STALLED ||
                 w->dir->state.now == DIR_FULL; /* while there is space */
-    if (soon && w->current + 1 == w->files_count && wal_may_make(w)) {
-        int error = wal_file_open(w, w->files_count);
-        bool full = error == -ENOSPC || error == -EDQUOT;
-        SOMETIMES_IF(full, "there is no space for another WAL file");
-        if (full && w->state.now == WAL_STALLED)
-            dir_full(w->dir);
-        else if (full) /* not needed yet */
-            w->make_ns = io_now_ns(wal_core(w)->io) + WAL_MAKE_REST_NS;
-        else if (log_error_passes(error))
-            wal_make_later(w, error);
-        else if (error != 0)
-            dir_fail(w->dir, error, "making a WAL file");
+    if (soon && w->make_fd < 0 && w->current + 1 == w->files_count && wal_may_make(w)) {
+        int error = wal_make(w);
+        if (error != 0)
+            wal_make_refused(w, error);
     }
     if (w->state.now != WAL_FAILED)
         wal_zero(w);
