@@ -132,6 +132,8 @@ void sim_disk_full_at(struct sim_machine *m, uint64_t n);
 /* How many calls there were, and where the latest failure was: "CALL NAME", "" for none. */
 uint64_t sim_disk_calls(const struct sim_machine *m);
 const char *sim_disk_failed(const struct sim_machine *m);
+/* The call that core is inside of and that takes it time, NULL: none. */
+const char *sim_core_call(const struct sim_machine *m, struct core_id core);
 /* Failures are still to come. */
 bool sim_disk_failing(const struct sim_machine *m);
 /* Everything on this disk takes so many times as long. */

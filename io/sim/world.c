@@ -579,6 +579,13 @@ const char *sim_disk_failed(const struct sim_machine *m)
     return m->site;
 }
 
+const char *sim_core_call(const struct sim_machine *m, struct core_id core)
+{
+    assert(core.index < m->cores_count);
+    const struct sim_core *c = &m->cores[core.index];
+    return c->calling ? c->call : NULL;
+}
+
 bool sim_disk_failing(const struct sim_machine *m)
 {
     return m->fault.times > 0;

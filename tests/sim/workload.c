@@ -279,6 +279,20 @@ static void run_tend(struct run *r)
         harm_restart(r);
 }
 
+/* A data core that serves never waits for a device, but where a full disk leaves it no other way.
+ */
+static void run_blocks(struct run *r)
+{
+    bool serves = r->node.node != NULL && sim_up(r->machine) && r->node.ready && !r->stopping;
+    for (uint16_t i = 0; serves && i < r->node.node->cores_count; i++) {
+        const char *call = sim_core_call(r->machine, (struct core_id){i});
+        bool waits = call != NULL && (strcmp(call, "io_fdatasync") == 0 ||
+                                      strncmp(call, "io_sync_", strlen("io_sync_")) == 0);
+        if (waits && !r->full && !r->full_before)
+            run_fail(r, "core %u waits in %s", i, call);
+    }
+}
+
 static bool run_over(void *context)
 {
     struct run *r = context;
@@ -286,6 +300,7 @@ static bool run_over(void *context)
     harm_look(r);
     if (!sim_node_adds_up(&r->node, why, sizeof(why)))
         run_fail(r, "where all requests are: %s", why);
+    run_blocks(r);
     run_tend(r);
     if (!r->failed)
         run_phases(r);
