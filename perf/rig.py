@@ -177,7 +177,9 @@ def bench(broker, kind, *words, torc=None):
                           stdin=subprocess.DEVNULL)
     if task.returncode:
         raise RuntimeError(f"{broker.folder.name}: {kind}: {task.stdout}{task.stderr}")
-    return json.loads(out.read_text())["result"]
+    found = json.loads(out.read_text())
+    broker.about = found["provenance"]
+    return found["result"]
 
 
 def figures(result):

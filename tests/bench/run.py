@@ -5,6 +5,8 @@ What it must find is made on purpose: the batches of a sound topic are written a
 left out, one twice, two exchanged, and one byte of a value turned.
 """
 import base64
+import contextlib
+import io
 import json
 import os
 import re
@@ -14,10 +16,13 @@ import sys
 import threading
 import time
 import zlib
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import SimpleNamespace
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "tests"))
+sys.path[:0] = [str(TOP / "tests"), str(TOP / "perf")]
+import evidence  # noqa: E402
 from harness.batch import crc32c  # noqa: E402
 from harness.broker import Place, arguments, interrupt_on_term  # noqa: E402
 from harness.report import Report  # noqa: E402
@@ -330,6 +335,56 @@ def pages(b):
     assert code == FAILED and "absent.json: No such file" in err, err
 
 
+def bare(b):
+    """perf/bare: as much as was asked for, answered once each, as durable as said."""
+    shape = ["--connections", 3, "--in-flight", 4, "--records", 2, "--size", 500, "--request", 1100, "--seconds", 0.4]
+    r = evidence.bare(*shape, "--rate", 500)
+    assert r["counts"]["requests"] == r["latency"]["response"]["count"] == 200, r["counts"]
+    assert r["counts"]["records"] == 2 * r["counts"]["requests"] and r["wal"]["per_s"] == 0, r["counts"]
+    r = evidence.bare(*shape, "--durable", b.folder, "--warmup", 0.1)
+    written = r["wal"]["per_s"] * r["wal"]["bytes"] * r["seconds"]
+    assert r["counts"]["requests"] > 10 and written >= 1100 * r["counts"]["requests"], (r["counts"], r["wal"])
+    assert not list(b.folder.glob("bare*")), "its file has no name"
+    reads = ["--connections", 2, "--in-flight", 1, "--request", 100, "--answer", 300000, "--records", 1, "--size", 300000]
+    for found in (evidence.bare(*reads, "--seconds", 0.3), evidence.sendfile(b.folder, *reads, "--seconds", 0.3)):
+        assert found["counts"]["read_bytes"] == 300000 * found["counts"]["fetches"] > 0, found["counts"]
+
+
+def comparison(b):
+    """What perf/compare makes of figures: rounds merged, goals met and missed alike, bounds beside what was missed."""
+    def result(values, seconds):
+        return {"kind": "produce", "about": "", "options": {}, "slices": [], "slice_s": 0, "seconds": seconds,
+                "read_seconds": 0, "counts": {"records": 10, "bytes": 5 * 10 ** 9, "read_bytes": 0},
+                "cost": {"broker_cpu_s": 2, "generator_cpu_s": 1, "broker_rss_bytes": 7},
+                "latency": {"response": {"buckets_ns": values, "max_us": values[-1][0] / 1e3},
+                            "service": {"buckets_ns": [], "max_us": 0}}}
+
+    one = evidence.merged([result([[1000, 50], [2000, 50]], 1), result([[2000, 99], [90000, 1]], 3)])
+    h = one["latency"]["response"]
+    assert one["seconds"] == 4 and one["counts"]["records"] == 20 and one["cost"]["broker_cpu_s_per_gb"] == .4, one
+    assert h["buckets_ns"] == [(1000, 50), (2000, 149), (90000, 1)] and h["count"] == 200 and h["max_us"] == 90
+    assert (h["p50_us"], h["p99_us"], h["p99.9_us"]) == (2, 2, 90) and "service" not in one["latency"], h
+
+    compare = SourceFileLoader("compare", str(TOP / "perf/compare")).load_module()
+    options = SimpleNamespace(classes=["torc", "kafka", "bare"], loads=compare.LOADS, short=False, cores=1)
+    c = compare.Comparison(options, b.folder)
+    c.about = {"cpus": 2}
+    load = compare.LOADS[0]
+    c.found = {load.name: {"torc": {"mb_per_s": 200, "cpu_s_per_gb": 1, "p99_us": 5},
+                           "kafka": {"mb_per_s": 100, "cpu_s_per_gb": 5, "p99_us": 5},
+                           "bare": {"mb_per_s": 250, "cpu_s_per_gb": .5, "p99_us": 4}}}
+    c.results = {load.name: {"torc": {**one, "wal": evidence.writes(10, 40960, 5000, 2)}, "bare": one}}
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        c.print_head()
+        c.print(load)
+    assert ">= 3x: missed, 300" in out.getvalue() and "<= 0.25x: met" in out.getvalue(), out.getvalue()
+    (name, text), = c.evidence()
+    assert name == "P1 batches MB/s" and "200 for 300: 1.50x apart" in text, (name, text)
+    assert "no broker 250, not the goal either" in text and "torc wrote 5/s of 4.0 KiB" in text, text
+    goals, others, missed = (t["rows"] for t in c.document()["tables"])
+    assert [row[-1] for row in goals[1:]] == ["missed, 300", "met"] and len(others) == len(missed) == 2, goals
+
+
 def suite(b):
     """A file of scenarios: all. goes for all, what a scenario says itself wins, mistakes have names."""
     file = b.folder / "suite.properties"
@@ -587,8 +642,8 @@ def main():
         broker = place.broker("torc", settings={"torc.slow.request.ms": 1}).start()
         bench = Bench(broker, place.folder)
         for case in (produce, kinds_of_batches, end_to_end, transactions, catch_up, connections, groups,
-                     cost, floor, hdr, series, provenance, pages, suite, stat, where_requests_are, watch, slow_requests,
-                     broken_streams, misuse, failures):
+                     cost, floor, hdr, series, provenance, pages, bare, comparison, suite, stat, where_requests_are,
+                     watch, slow_requests, broken_streams, misuse, failures):
             report.case(case.__name__.replace("_", " "), case, bench)
         place.keep = report.failed > 0
     return report.end()
