@@ -163,6 +163,7 @@ struct group { /* requests that one write makes durable */
     struct io_rw rw;
     struct iovec iov;
     uint64_t until; /* requests from the beginning, these included */
+    uint64_t begun_ns;
     bool busy, done;
 };
 
@@ -174,7 +175,7 @@ struct server {
     uint32_t room, accepted;
     uint64_t came, writing, acknowledged; /* requests from the beginning */
     struct group groups[WRITES];
-    uint64_t at, writes, written;
+    uint64_t at, writes, written, writing_ns;
     uint16_t port;
     int fd;
     bool stop; /* says the client, once; looked at between turns */
@@ -195,6 +196,7 @@ static void group_written(struct op *op)
     struct group *g = container_of(op, struct group, rw.op);
     struct server *s = g->server;
     CHECK(op->result > 0);
+    s->writing_ns += io_clock_ns(s->actor.io) - g->begun_ns;
     g->done = true;
     for (bool more = true; more;) {
         more = false;
@@ -234,6 +236,7 @@ static void server_commit(struct server *s)
         g->busy = true;
         s->writes++;
         s->written += size;
+        g->begun_ns = io_clock_ns(s->actor.io);
         io_write(s->actor.io, &g->rw);
     }
 }
@@ -568,6 +571,7 @@ int main(int count, char **words)
     report_json_result(&t, "result", &result);
     text_json_integer(&t, "writes", server.writes);
     text_json_integer(&t, "written_bytes", server.written);
+    text_json_integer(&t, "writing_ns", server.writing_ns);
     text_json_close(&t, '}');
     CHECK(!t.failed);
     puts(t.data);

@@ -44,7 +44,8 @@ def merged_latency(parts):
 
 
 def merged(results):
-    """The rounds of a load as one: sums, merged histograms; over time the last of them."""
+    """The rounds of a load as one: sums, merged histograms; over time the last of them, and the durable writes of the
+    round in which they were fastest."""
     last = results[-1]
     keys = set.intersection(*(set(r["latency"]) for r in results)) & {"response", "end_to_end"}
     counts = {k: sum(r["counts"][k] for r in results) for k in last["counts"]}
@@ -55,6 +56,7 @@ def merged(results):
     return {**{k: last[k] for k in ("kind", "about", "options", "slices", "slice_s")},
             "seconds": sum(r["seconds"] for r in results), "read_seconds": sum(r["read_seconds"] for r in results),
             "rounds": len(results), "counts": counts, "cost": cost,
+            "wal": min((r["wal"] for r in results if "wal" in r), key=lambda w: w["us"], default=None),
             "latency": {k: merged_latency([r["latency"][k] for r in results]) for k in keys},
             **({"verified": last["verified"]} if "verified" in last else {})}
 
@@ -88,7 +90,7 @@ def bare(*words):
     found = json.loads(task.stdout)
     result = found["result"]
     del result["verified"]  # nothing was
-    return {**result, "wal": writes(found["writes"], found["written_bytes"], 0, result["seconds"])}
+    return {**result, "wal": writes(found["writes"], found["written_bytes"], found["writing_ns"])}
 
 
 def sendfile(place, *words):
@@ -100,8 +102,8 @@ def sendfile(place, *words):
         return bare("--sendfile", file.name, *words)
 
 
-def writes(count, size, ns, seconds):
-    return {"per_s": count / seconds, "bytes": size / count if count else 0, "us": ns / count / 1e3 if count else 0}
+def writes(count, size, ns):
+    return {"count": count, "bytes": size / count if count else 0, "us": ns / count / 1e3 if count else 0}
 
 
 def wal(broker):

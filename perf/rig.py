@@ -337,7 +337,7 @@ def measure(cls, doc, files_needed=0):
     parser.add_argument("only", nargs="*", metavar="PART",
                         help="only these of: " + ", ".join(cls.PARTS))
     parser.add_argument("--no-kafka", action="store_true", help="torc alone")
-    parser.add_argument("--dir", help="where the data directories go (default: the temporary one)")
+    parser.add_argument("--dir", type=os.path.abspath, help="where the data directories go (default: the temporary one)")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--keep", action="store_true", help="keep data directories and logs")
     o = parser.parse_args()
