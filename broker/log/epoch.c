@@ -140,6 +140,14 @@ int32_t log_epoch_at(const struct log *l, int64_t offset)
     return -1;
 }
 
+bool log_epoch_fits(const struct log *l, const struct batch_header *h)
+{
+    /* Epochs begin at the log start, which may be inside the batch. */
+    int64_t last = batch_last_offset(h), at = MIN(last, MAX(h->base_offset, l->start_offset));
+    int32_t epoch = log_epoch_at(l, at);
+    return epoch < 0 || h->leader_epoch == -1 || epoch == h->leader_epoch;
+}
+
 /* ---- the file -------------------------------------------------------------------------------- */
 
 int epochs_write(struct log *l)

@@ -319,6 +319,8 @@ NODISCARD enum kafka_error log_find_max_time(struct log *l, enum log_isolation i
 /* KIP-320: the largest known epoch <= epoch and its end offset; (-1, -1) when unknown. */
 void log_epoch_end(const struct log *l, int32_t epoch, int32_t *found_epoch, int64_t *end_offset);
 int32_t log_epoch_at(const struct log *l, int64_t offset); /* -1 when unknown */
+/* May a batch have the epoch that it says? No checksum covers it. */
+bool log_epoch_fits(const struct log *l, const struct batch_header *h);
 
 struct log_delete_records {
     int64_t offset; /* -1: the high watermark */

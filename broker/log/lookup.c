@@ -84,18 +84,19 @@ static int lookup_position(struct lookup *k, struct segment *s, uint32_t *positi
     return error == -ESTALE ? 0 : error;
 }
 
-/* What the checksum does not cover, as in read.c. False: the batch is damaged, and so is told. */
+/* What the checksum does not cover, as in read.c: offsets are not below next, and begin there if
+ * that is where the batch before ended and nothing may be missing. False: it is damaged, and so is
+ * told. */
 static bool lookup_fits(struct lookup *k, const struct segment *s, const struct batch_header *h,
-                        int64_t next)
+                        int64_t next, bool follows)
 {
     const struct log *l = k->log;
     if (h->magic != 2)
         return true;
     uint32_t behind = segment_find(l, s->base) + 1;
     int64_t limit = behind < l->segments_count ? l->segments[behind]->base : l->end_offset;
-    int32_t epoch = log_epoch_at(l, h->base_offset);
-    bool fits = h->base_offset >= next && batch_last_offset(h) < limit &&
-                (epoch < 0 || h->leader_epoch == -1 || epoch == h->leader_epoch);
+    bool fits = h->base_offset >= next && batch_last_offset(h) < limit && log_epoch_fits(l, h) &&
+                (h->base_offset == next || !follows || !log_is_gapless(l));
     if (!fits)
         k->error = KE_CORRUPT_MESSAGE;
     return fits;
@@ -119,15 +120,17 @@ static void lookup_segment(struct lookup *k, struct segment *s)
         SOMETIMES("a time is looked for in a segment");
         error = lookup_position(k, s, &position);
         int64_t next = s->base;
+        bool follows = position == 0;
         scan_begin(&scan, l, s, position, s->written, SCAN_VERIFY);
         while (error == 0 && !k->over && k->error == KE_NONE && scan_next(&scan, &batch, &h)) {
-            if (lookup_fits(k, s, &h, next))
+            if (lookup_fits(k, s, &h, next, follows))
                 lookup_batch(k, batch, &h);
             next = scan.next_offset;
+            follows = true;
         }
         /* A base offset that is too high shows by the batch behind. */
         if (error == 0 && k->over && k->error == KE_NONE && scan_next(&scan, &batch, &h))
-            (void)lookup_fits(k, s, &h, next);
+            (void)lookup_fits(k, s, &h, next, true);
         else if (error == 0 && !k->over && scan.ended == SCAN_FAILED)
             error = scan.error;
         else if (error == 0 && !k->over &&

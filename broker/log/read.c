@@ -56,6 +56,7 @@ struct cold_read {
     bool doubt;     /* a batch that was passed over is damaged: what its header says may be wrong */
     bool missing;   /* the offset is in no segment, and should be */
     int64_t next;   /* offsets of the batch at position are not below */
+    int64_t entry;  /* guessed: last offset of the batch at position */
     struct log_block *block;
 };
 
@@ -194,6 +195,7 @@ static int cold_locate(struct cold_read *k)
         hint->position < k->segment->written) {
         SOMETIMES("a read goes on where the one before ended");
         k->position = hint->position;
+        k->next = offset;
         return 0;
     }
     int fd = segment_fd(l, k->segment, FILE_INDEX);
@@ -204,6 +206,7 @@ static int cold_locate(struct cold_read *k)
         index_lookup(l->core->io, fd, k->segment->base, k->segment->behind.entries, offset, &found);
     k->position = found.position < k->segment->written ? found.position : 0;
     k->guessed = k->position > 0;
+    k->entry = found.offset;
     return error;
 }
 
@@ -305,19 +308,25 @@ static bool cold_fits(const struct cold_read *k, enum batch_peek peek, const str
 {
     if (peek == BATCH_OLD)
         return h->base_offset < limit;
-    int32_t epoch = log_epoch_at(k->log, h->base_offset);
     /* One that follows what is before it is right, and the one behind, which is below it, wrong. */
     bool placed = h->base_offset == k->next && limit <= h->base_offset;
     return h->base_offset >= k->next && h->last_offset_delta >= 0 &&
-           (placed || batch_last_offset(h) < limit) &&
-           (epoch < 0 || h->leader_epoch == -1 || epoch == h->leader_epoch);
+           (placed || batch_last_offset(h) < limit) && log_epoch_fits(k->log, h) &&
+           (!k->guessed || batch_last_offset(h) == k->entry); /* else the entry is of another */
 }
 
 /* Would the answer pass over records that were there? The first batch of it begins behind the
  * offset: where a log is compacted that is ordinary, unless a batch before is damaged. */
 static bool cold_passes(const struct cold_read *k, int64_t base)
 {
-    return base > k->r->offset && (k->doubt || k->guessed);
+    return base > k->r->offset && (k->doubt || k->guessed || log_is_gapless(k->log));
+}
+
+/* Is the batch what it says, so that the answer may begin with it, or be nothing because of it? */
+static bool cold_believed(const struct cold_read *k, enum batch_peek peek, const uint8_t *batch,
+                          const struct batch_header *h)
+{
+    return batch_sound(peek, batch, h->size) && !cold_passes(k, h->base_offset);
 }
 
 /* What of the block answers the read. */
@@ -344,8 +353,10 @@ static void cold_walk(struct cold_read *k, uint32_t got, int64_t end, struct col
             bool fits = (uint64_t)w->size + h.size <= r->max_bytes ||
                         (w->size == 0 && r->whole_first_batch);
             w->full = fitting && (last >= end || !fits);
-            w->corrupt = !w->full && (!fitting || !batch_sound(peek, batch, h.size) ||
-                                      (w->size == 0 && cold_passes(k, h.base_offset)));
+            if (w->size == 0)
+                w->corrupt = !fitting || !cold_believed(k, peek, batch, &h);
+            else
+                w->corrupt = !w->full && (!fitting || !batch_sound(peek, batch, h.size));
             if (w->full || w->corrupt)
                 return;
             if (w->size == 0)

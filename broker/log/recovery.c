@@ -173,7 +173,9 @@ static int log_recover_alone(struct log *l)
 static int log_write_state(struct log *l)
 {
     int error = 0;
-    if (l->last_epoch > epochs_latest(l)) {
+    /* A log that was closed has told all its epochs: one that its list lacks is damage. */
+    bool closed = !l->dir->had_wal && l->core->config.clean_start && epochs_latest(l) >= 0;
+    if (l->last_epoch > epochs_latest(l) && !closed) {
         SOMETIMES("the epochs of a log are made anew");
         error = log_rebuild_epochs(l);
     }

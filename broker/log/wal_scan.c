@@ -215,6 +215,17 @@ static bool header_sound(const struct wal_set *w, const struct wal_group_header 
            h->first_in_flight <= h->sequence;
 }
 
+/* Damaged as it may be: is this the group expected here, and not bytes of a generation before? Of
+ * what says so, one field may be the damaged one. */
+static bool header_meant(const struct wal_set *w, const struct wal_group_header *h)
+{
+    uint32_t right = h->magic == WAL_GROUP_MAGIC;
+    right += h->generation == w->files[0]->header.generation;
+    right += h->sequence == w->sequence;
+    right += h->previous_crc == w->crc;
+    return right >= 3;
+}
+
 static bool batch_sound(const struct wal_entry *e, const uint8_t *batch)
 {
     struct batch_header b;
@@ -401,8 +412,9 @@ static bool set_look_ahead(struct wal_set *w, int *error)
         if (bytes == NULL)
             break;
         memcpy(&h, bytes, sizeof(h));
-        torn |= h.magic == WAL_GROUP_MAGIC && h.generation == w->files[0]->header.generation &&
-                h.sequence >= w->sequence;
+        torn |= (at == w->position && header_meant(w, &h)) ||
+                (h.magic == WAL_GROUP_MAGIC && h.sequence >= w->sequence &&
+                 h.generation == w->files[0]->header.generation);
         if (!header_sound(w, &h) || h.first_in_flight <= w->sequence)
             continue;
         if (set_is_oldest(w) && h.sequence >= w->files[w->files_count - 1]->header.start_sequence) {

@@ -16,7 +16,7 @@ from harness.broker import free_port
 from harness.wire import Closed
 
 from . import directory
-from .damage import domain, harmless, torn, unknowable
+from .damage import domain, harmless, torn, unknowable, unmended
 from .reader import Reader
 from .zygote import TORC, Zygote
 
@@ -189,6 +189,8 @@ class Bench:
             return "torn", found, said
         if wrong and unknowable(case):
             return "known", found, said
+        if wrong and unmended(case):
+            return "unmended", found, f"{wrong[:3]}"
         if wrong:
             return "WRONG", found, f"{wrong[:3]} told {told[:2]} said {said[-300:]}"
         return "told" if told else "same", found, said or str(told[:2])
@@ -227,4 +229,4 @@ def found_of(text, bundle):
 
 def unfound(case, outcome, found):
     """Whether inspection has passed over what it should have found."""
-    return not found and outcome.islower() and (outcome not in ("same", "known") or not harmless(case))
+    return not found and outcome.islower() and not unmended(case) and (outcome not in ("same", "known") or not harmless(case))

@@ -1,9 +1,11 @@
 """What is done to a directory at rest, in cases; which may be done at once; and what may be passed over."""
 import re
+import struct
 from collections import defaultdict
 
 SMALL = 64  # bytes of a file that is cut everywhere also in a sample
 WAL_BLOCK, WAL_SHARES = 4096, 16
+BEHIND_INDEX = 3  # batches at most that are behind the last index entry
 
 
 class Case:
@@ -11,6 +13,8 @@ class Case:
 
     def __init__(self, kind, file, how, at):
         self.kind, self.file, self.how, self.at = kind, file, how, at
+        self.in_gap = False  # it moves a batch within a gap that compaction has left
+        self.at_end = False  # of a batch behind the last index entry, where a write-ahead log goes on
 
     def __str__(self):
         return f"{self.kind}/{self.file} {self.how} at {self.at}"
@@ -50,8 +54,58 @@ def cases(made):
                      if how == "flip" or data[at] != (0 if how == "zero" else 255)]
             found += [Case(kind, file, "cut", at) for at in used if at < len(data)]
             found += [Case(kind, file, "append", n) for n in (1, 2, 100, 5000)]
+            if file.startswith("kept-0/") and file.endswith(".log"):
+                mark_gaps(data, found)
+            if kind == "killed" and file.endswith(".log") and not file.startswith("__cluster"):
+                mark_end(file, data, found)
             groups[kind, file] = found
     return groups
+
+
+def batches(data):
+    """(position, size, base offset, last offset) of each."""
+    at = 0
+    while at + 61 <= len(data):
+        base, size = struct.unpack_from(">qi", data, at)
+        if size <= 0:
+            return
+        yield at, size + 12, base, base + struct.unpack_from(">i", data, at + 23)[0]
+        at += size + 12
+
+
+def mark_gaps(data, group):
+    """Of a compacted log, which cases give a batch an offset that it might have had."""
+    found, low = {}, 0
+    for at, size, base, last in batches(data):
+        after = next(iter(batches(data[at + size:])), (0, 0, 1 << 62, 0))[2]
+        found.update({at + i: (at, low, after - 1 - (last - base)) for i in range(8)})
+        low = last + 1
+    for case in group:
+        if case.how in ("flip", "zero", "ones") and case.at in found:
+            at, first, last = found[case.at]
+            case.in_gap = first <= int.from_bytes(case.apply(data)[at:at + 8], "big") <= last
+
+
+def mark_end(file, data, group):
+    behind = list(batches(data))[0 if file.startswith("__") else -BEHIND_INDEX:]  # one entry in 4 KiB there
+    places = {at + i for at, *_ in behind for i in range(16)}
+    for case in group:
+        case.at_end = case.how != "cut" and case.at in places
+
+
+def uncovered(made, groups):
+    """Each byte of batches in segments that no checksum covers, and the header of the last group of a
+    write-ahead log: what was read wrongly, once."""
+    chosen = []
+    for (kind, file), group in groups.items():
+        data, places = made[kind][0][file], set()
+        if file.endswith(".log") and not file.startswith("__cluster"):
+            places = {at + i for at, *_ in batches(data) for i in range(16)}
+        elif file.startswith("wal-") and kind == "killed":
+            last = max((at for at in range(0, len(data), WAL_BLOCK) if data[at:at + 4] == b"TGRP"), default=-64)
+            places = set(range(last, last + 64))
+        chosen += [c for c in group if c.at in places and c.how in ("flip", "zero")]
+    return chosen
 
 
 def small_cuts(made, groups):
@@ -66,8 +120,7 @@ def small_cuts(made, groups):
 def sample(made, groups, count, rng):
     """Each file's share: more from those that are large, some from each."""
     total = sum(len(g) for g in groups.values())
-    chosen = small_cuts(made, groups)
-    count -= len(chosen)
+    chosen = small_cuts(made, groups) + uncovered(made, groups)
     for g in groups.values():
         share = min(count * len(g) // total, count // 20) if len(groups) > 1 else count
         chosen += rng.sample(g, min(len(g), max(2, share)))
@@ -114,10 +167,17 @@ def bundles(cases, rng):
 
 def unknowable(case):
     """A time index that has lost whole entries, of a segment whose timestamps do not ascend: its last
-    entry is true, and only a walk through the segment would tell that a later one was larger. And a
-    larger log start in Kafka's own file for it, which has no checksum."""
-    return (case.how == "cut" and case.file.endswith(".timeindex") and case.at % 12 == 0) or \
+    entry is true, and only a walk through the segment would tell that a later one was larger. A
+    larger log start in Kafka's own file for it, which has no checksum. And another base offset of a batch in
+    a compacted log that is as possible as its own: what was between may have been compacted away."""
+    return case.in_gap or (case.how == "cut" and case.file.endswith(".timeindex") and case.at % 12 == 0) or \
         (case.how == "flip" and case.file == "log-start-offset-checkpoint")
+
+
+def unmended(case):
+    """Base offset, size and epoch of the last batches in a segment, after a kill: a start believes them
+    over the write-ahead log, which has what follows; and inspection does not know where that goes on."""
+    return case.at_end
 
 
 def torn(case, said):

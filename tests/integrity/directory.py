@@ -28,7 +28,7 @@ SETTINGS = {
     "torc.cores": 1, "torc.wal.file.bytes": 1 << 20, "torc.wal.files": 2, "torc.cache.bytes": 16 << 20,
     "offsets.topic.num.partitions": 1, "transaction.state.log.num.partitions": 1,
     "log.cleaner.dedupe.buffer.size": 16 << 20, "log.cleaner.backoff.ms": 50,
-    "log.initial.task.delay.ms": 50, "group.initial.rebalance.delay.ms": 0,
+    "log.initial.task.delay.ms": 50, "log.retention.ms": -1, "group.initial.rebalance.delay.ms": 0,
     "metadata.log.max.record.bytes.between.snapshots": 2000,
     "log.message.timestamp.after.max.ms": 1 << 60}
 

@@ -9,7 +9,8 @@ once after a clean stop, once after a kill. What the broker may do with it:
     told       what is missing is answered with an error (CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR ...), and
                all else is right, batch by batch
     refused    it does not start, and says which file or directory and why
-    known      ListOffsets is wrong, as it would be with Apache Kafka: see unknowable()
+    known      an answer is wrong, as it would be with Apache Kafka: see unknowable()
+    unmended   an answer is wrong, and should not be: see unmended()
     torn       after a kill only: the last write to the write-ahead log, or the last append to the
                metadata log, is damaged. That cannot be told from a write that was under way when
                the power went, which was never acknowledged. It is cut, and the log says so
@@ -26,14 +27,15 @@ The table counts, by the sort of file:
     detected   the broker said it: told, refused or torn
     repaired   it was there, inspection finds it, and a reader gets exactly what he should
     harmless   neither says anything, and a reader gets exactly what he should
-    known      see above
+    known, unmended  see above
     WRONG      anything else: there must be none
 
 Cases that can be told apart are tried at once (damage.bundles): on a machine of 2 CPUs that does nothing else,
 all of them take less than half an hour.
 
-Without --full, a sample that is the same each time: every cut of one small file of each sort, and bytes
-and cuts of all files, drawn from a fixed seed.
+Without --full, a sample that is the same each time: every cut of one small file of each sort, each byte of
+batches that no checksum covers, the header of the last group in the write-ahead log, and bytes and cuts of all
+files, drawn from a fixed seed.
 """
 import multiprocessing
 import os
@@ -103,10 +105,11 @@ def column(outcome, found):
         return "WRONG"
     if outcome == "same":
         return "repaired" if found else "harmless"
-    return "known" if outcome == "known" else "detected"
+    return outcome if outcome in ("known", "unmended") else "detected"
 
 
-def table(counts, columns=("cases", "detected", "repaired", "harmless", "known", "WRONG")):
+def table(counts, columns=("cases", "detected", "repaired", "harmless", "known",
+                                   "unmended", "WRONG")):
     counts = {**counts, "all": sum(counts.values(), Counter())}
     print(f"      {'file':36}" + "".join(f"{c:>10}" for c in columns))
     for sort, c in counts.items():
@@ -143,7 +146,7 @@ def main():
     args = arguments(__doc__, full={"action": "store_true", "help": "each byte, cut and variant"},
                      only={"default": "", "help": "files whose kind/path matches this"},
                      count={"type": int, "default": 1500, "help": "cases of a sample"},
-                     seconds={"type": float, "default": 30, "help": "begin no more after so long"},
+                     seconds={"type": float, "default": 60, "help": "begin no more after so long"},
                      jobs={"type": int, "default": WORKERS},
                      seed={"type": int, "default": SEED}).parse_args()
     interrupt_on_term()
