@@ -97,17 +97,24 @@ uint32_t config_distance(const char *a, const char *b, uint32_t limit)
     uint32_t rows[3][NAME_MAX_COMPARED + 1];
     for (uint32_t j = 0; j <= b_size; j++)
         rows[0][j] = j;
-    for (uint32_t i = 1; i <= a_size; i++) {
+    /* Of a row: what follows is no less than the lesser of two. */
+    uint32_t least = 0, least_above = 0;
+    for (uint32_t i = 1; i <= a_size && MIN(least, least_above) <= limit; i++) {
         uint32_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *two_above = rows[(i + 1) % 3];
         row[0] = i;
+        least_above = least;
+        least = i;
         for (uint32_t j = 1; j <= b_size; j++) {
             uint32_t changed = above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
             uint32_t best = MIN(changed, MIN(above[j], row[j - 1]) + 1);
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
                 best = MIN(best, two_above[j - 2] + 1);
             row[j] = best;
+            least = MIN(least, best);
         }
     }
+    if (MIN(least, least_above) > limit)
+        return limit + 1;
     return MIN(rows[a_size % 3][b_size], limit + 1);
 }
 
