@@ -35,19 +35,19 @@ from harness.report import Report  # noqa: E402
 PY, HERE = sys.executable, "tests/crash/"
 POWER = ["--power", "shim"]
 KINDS = {  # name: (what is counted, the command of one run)
-    "kill": ("kills", ["run.py", "--cycles", "60", "--rate", "4000000", "--cores", "{cores}"]),
-    "power": ("cuts", ["run.py", *POWER, "--cycles", "60", "--rate", "2000000", "--cores", "{cores}"]),
-    "images": ("images", ["images.py", "--images", "60"]),
-    "transactions": ("kills", ["transactions.py", "--cycles", "60"]),
-    "power-transactions": ("cuts", ["transactions.py", *POWER, "--cycles", "60"]),
+    "kill": ("kills", ["run.py", "--cycles", "{length}", "--rate", "4000000", "--cores", "{cores}"]),
+    "power": ("cuts", ["run.py", *POWER, "--cycles", "{length}", "--rate", "2000000", "--cores", "{cores}"]),
+    "images": ("images", ["images.py", "--images", "{length}"]),
+    "transactions": ("kills", ["transactions.py", "--cycles", "{length}"]),
+    "power-transactions": ("cuts", ["transactions.py", *POWER, "--cycles", "{length}"]),
 }
 RUN_S = 600  # a run that takes longer is stuck
 
 
 class Run:
-    def __init__(self, kind, seed, root):
+    def __init__(self, kind, seed, length, root):
         self.command = [PY, HERE + KINDS[kind][1][0], *KINDS[kind][1][1:], "--seed", str(seed)]
-        self.command = [w.format(cores=1 + seed % 4) for w in self.command]
+        self.command = [w.format(cores=1 + seed % 4, length=length) for w in self.command]
         self.output = tempfile.TemporaryFile(dir=root)
         self.task = subprocess.Popen(
             self.command, cwd=TOP, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
@@ -86,6 +86,7 @@ class Many:
         self.args, self.report, self.root = args, report, root
         self.sums, self.failed, self.running, self.runs = Counter(), 0, [], 0
         self.what = KINDS[args.kind][0]
+        self.length = 60 if args.count >= 1000 and not 0 < args.minutes < 1 else 12
         self.begin = self.told = time.monotonic()
 
     def more(self):
@@ -105,7 +106,7 @@ class Many:
         try:
             while self.more() or self.running:
                 while self.more() and len(self.running) < self.args.jobs:
-                    self.running.append(Run(self.args.kind, self.args.seed + self.runs, self.root))
+                    self.running.append(Run(self.args.kind, self.args.seed + self.runs, self.length, self.root))
                     self.runs += 1
                 for run in [r for r in self.running if r.ended()]:
                     self.take(run)
