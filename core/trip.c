@@ -33,7 +33,7 @@ static void trail_add(struct trip_trail *trail, uint8_t stage, struct core_id co
     trail->steps[trail->count++] = (struct trip_step){.ns = ns, .core = core.index, .stage = stage};
 }
 
-static void stage_enter(struct trip *t, struct trip_board *b, uint8_t stage)
+static inline void stage_enter(struct trip *t, struct trip_board *b, uint8_t stage)
 {
     uint16_t bit = (uint16_t)(1u << stage);
     if ((t->passed & bit) == 0)
@@ -43,20 +43,35 @@ static void stage_enter(struct trip *t, struct trip_board *b, uint8_t stage)
     b->current[stage]++;
 }
 
-static void stage_leave(struct trip *t, struct trip_board *b, uint64_t at_ns)
+/* Of one that has no trail. */
+static inline void stage_leave(struct trip *t, struct trip_board *b, uint64_t at_ns)
 {
-    assert(t->now < TRIP_STAGES);
-    b->current[t->now]--;
-    uint64_t spent = at_ns > t->since_ns ? at_ns - t->since_ns : 0; /* invariant 2 */
-    t->spent_ns[t->now] += spent;
-    t->since_ns += spent;
-    if (__builtin_expect(t->trail != NULL, 0))
-        trail_add(t->trail, t->now, b->core, spent);
+    uint8_t now = t->now;
+    assert(now < TRIP_STAGES);
+    b->current[now]--;
+    if (at_ns <= t->since_ns) /* invariant 2 */
+        return;
+    t->spent_ns[now] += at_ns - t->since_ns;
+    t->since_ns = at_ns;
 }
 
-static uint64_t trip_clock(const struct trip *t, const struct trip_board *b)
+/* Kept out of the way of the others, of whom there are many more. */
+__attribute__((noinline)) static void stage_leave_exactly(struct trip *t, struct trip_board *b,
+                                                          uint64_t at_ns)
 {
-    return t->exact ? b->clock(b->context) : *b->now_ns;
+    uint64_t since = t->since_ns;
+    uint8_t stage = t->now;
+    stage_leave(t, b, at_ns);
+    if (t->trail != NULL)
+        trail_add(t->trail, stage, b->core, t->since_ns - since);
+}
+
+static inline void stage_leave_now(struct trip *t, struct trip_board *b)
+{
+    if (t->exact)
+        stage_leave_exactly(t, b, b->clock(b->context));
+    else
+        stage_leave(t, b, *b->now_ns);
 }
 
 void trip_begin(struct trip *t, struct trip_board *b, uint64_t since_ns, struct trip_trail *trail)
@@ -73,30 +88,48 @@ void trip_begin(struct trip *t, struct trip_board *b, uint64_t since_ns, struct 
         trail->count = trail->lost = 0;
     if (since_ns < *b->now_ns) {
         stage_enter(t, b, TRIP_RECV);
-        stage_leave(t, b, *b->now_ns);
+        stage_leave_exactly(t, b, *b->now_ns);
     }
     stage_enter(t, b, TRIP_QUEUED);
+}
+
+static bool may_move(const struct trip *t)
+{
+    return t != NULL && t->now != TRIP_OVER;
 }
 
 void trip_move_at(struct trip *t, struct trip_board *b, enum trip_stage stage, uint64_t at_ns)
 {
     assert(stage < TRIP_STAGES);
-    if (t == NULL || t->now == TRIP_OVER)
+    if (!may_move(t))
         return;
-    stage_leave(t, b, at_ns);
+    stage_leave_exactly(t, b, at_ns);
     stage_enter(t, b, (uint8_t)stage);
+}
+
+__attribute__((noinline)) static void move_exactly(struct trip *t, struct trip_board *b,
+                                                   enum trip_stage stage)
+{
+    trip_move_at(t, b, stage, b->clock(b->context));
 }
 
 void trip_move(struct trip *t, struct trip_board *b, enum trip_stage stage)
 {
-    if (t != NULL && t->now != TRIP_OVER)
-        trip_move_at(t, b, stage, trip_clock(t, b));
+    assert(stage < TRIP_STAGES);
+    if (!may_move(t))
+        return;
+    if (t->exact) {
+        move_exactly(t, b, stage);
+        return;
+    }
+    stage_leave(t, b, *b->now_ns);
+    stage_enter(t, b, (uint8_t)stage);
 }
 
 void trip_end(struct trip *t, struct trip_board *b)
 {
     assert(t->whole == NULL);
-    stage_leave(t, b, *b->now_ns);
+    stage_leave_exactly(t, b, *b->now_ns);
     t->now = TRIP_OVER;
 }
 
@@ -121,9 +154,9 @@ static void leg_begin(struct trip *leg, struct trip_board *b)
     struct trip *whole = leg->whole;
     if (whole->now > TRIP_AWAY) /* answered, or over */
         return;
-    uint64_t at = MAX(trip_clock(leg, b), whole->since_ns);
     if (whole->now != TRIP_AWAY)
-        trip_move_at(whole, b, TRIP_AWAY, at);
+        trip_move(whole, b, TRIP_AWAY);
+    uint64_t at = MAX(*b->now_ns, whole->since_ns);
     whole->legs++;
     leg->begun_ns = leg->since_ns = at;
     leg->passed = 0;
@@ -182,7 +215,7 @@ void trip_arrive(struct trip *leg, struct trip_board *b)
         return;
     }
     struct trip *whole = leg->whole;
-    stage_leave(leg, b, trip_clock(leg, b));
+    stage_leave_now(leg, b);
     leg->now = TRIP_OVER;
     assert(whole->legs > 0);
     whole->legs--;

@@ -83,7 +83,7 @@ struct trip {
     struct trip *whole; /* of a leg: of its request, for home to touch; else NULL */
     uint16_t passed;    /* bits: stages it has been in */
     uint8_t now;
-    bool exact;
+    bool exact;                     /* so is one with a trail */
     bool homewards;                 /* of a leg in RING */
     uint32_t legs;                  /* away */
     uint64_t spent_ns[TRIP_STAGES]; /* of those passed; the others hold nothing, see trip_spent */
