@@ -256,7 +256,6 @@ struct wal {
     uint64_t zero_from;
     struct io_sync make_sync; /* of the file that is being made, then of its name */
     int make_fd, make_folder; /* -1: none is being made */
-    bool make_found;          /* it was there */
     uint64_t
         make_ns; /* no other file is made before: it failed for want of descriptors or memory */
 };

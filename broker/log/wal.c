@@ -556,25 +556,27 @@ static void wal_make_sync(struct wal *w, int fd, bool directory)
 }
 
 /* The next one: its size is made durable, then its name. One that an earlier life has left is as
- * far as that, but perhaps its name. */
+ * far as that: what it left in the page cache, too, became durable at the start. */
 static int wal_make(struct wal *w)
 {
     struct log_core *c = wal_core(w);
     assert(w->make_fd < 0 && !w->make_sync.op.armed);
+    int fd = wal_file_found(w, w->files_count);
+    if (fd >= 0)
+        wal_file_take(w, w->files_count, fd, true);
+    if (fd != -ENOENT)
+        return MIN(fd, 0);
     int folder = io_open(c->io, w->dir->path, IO_READ); /* had before there is a name */
     if (folder < 0)
         return folder;
-    int fd = wal_file_found(w, w->files_count);
-    w->make_found = fd != -ENOENT;
-    if (!w->make_found)
-        fd = wal_file_make(w, w->files_count);
+    fd = wal_file_make(w, w->files_count);
     if (fd < 0) {
         io_close(c->io, folder);
         return fd;
     }
     w->make_fd = fd;
     w->make_folder = folder;
-    wal_make_sync(w, w->make_found ? folder : fd, w->make_found);
+    wal_make_sync(w, fd, false);
     return 0;
 }
 
@@ -583,7 +585,7 @@ static void wal_make_end(struct wal *w, bool made)
     struct log_core *c = wal_core(w);
     io_close(c->io, w->make_folder);
     if (made)
-        wal_file_take(w, w->files_count, w->make_fd, w->make_found);
+        wal_file_take(w, w->files_count, w->make_fd, false);
     else
         wal_file_drop(w, w->files_count, w->make_fd);
     w->make_fd = -1;
