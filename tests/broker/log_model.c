@@ -347,9 +347,11 @@ void model_die(struct model *m, enum model_way way)
     for (uint32_t i = 0; i < MODEL_LOGS; i++) {
         struct model_log *l = &m->logs[i];
         l->log = NULL;
-        if (way != MODEL_CUT || !l->config.write_caching || l->config.flush_messages == 1)
+        bool kept = way != MODEL_CUT && m->dirs_failed == 0;
+        if (kept || !l->config.write_caching || l->config.flush_messages == 1)
             continue;
-        for (uint32_t k = 0; k < l->count; k++) /* only in the page cache, perhaps */
+        /* Only in the page cache, perhaps, and there it does not count if its sync failed. */
+        for (uint32_t k = 0; k < l->count; k++)
             l->batches[k].acknowledged = false;
         l->producer++;
     }
