@@ -34,8 +34,28 @@ static const char *call_name(uint32_t call)
                                     : "look";
 }
 
+/* Who calls: all calls of files begin with it. */
+#define CALLED(io) ((io)->from = __builtin_return_address(0))
+
+/* A call fails, and it is noted whose. */
+static int refused(struct sim_machine *m, const void *from, int error)
+{
+    uint32_t at = 0;
+    while (at < m->refusals_count &&
+           (m->refusals[at].from != from || m->refusals[at].error != error))
+        at++;
+    if (at == SIM_REFUSED_MAX)
+        return error;
+    m->refusals_count = MAX(m->refusals_count, at + 1);
+    m->refusals[at].from = from;
+    m->refusals[at].error = error;
+    m->refusals[at].times++;
+    return error;
+}
+
 /* 0, or the error that was asked for. i: what is touched; NULL: it has only a path yet. */
-static int fault_next(struct sim_machine *m, const struct inode *i, const char *path, uint32_t call)
+static int fault_next(struct sim_machine *m, const void *from, const struct inode *i,
+                      const char *path, uint32_t call)
 {
     struct disk_fault *f = &m->fault;
     uint32_t volume = i != NULL ? i->volume : disk_volume(&m->disk, path);
@@ -53,7 +73,7 @@ static int fault_next(struct sim_machine *m, const struct inode *i, const char *
     f->times--;
     disk_site(&m->disk, i, path, call_name(call), m->site);
     m->sim->counts[SIM_DISK_FAILURES]++;
-    return f->error;
+    return refused(m, from, f->error);
 }
 
 static uint64_t transfer_at(struct sim_machine *m, uint64_t mean_ns)
@@ -146,9 +166,9 @@ static int32_t write_happens(struct sim_op *o, const struct io_rw *rw)
 {
     struct sim_machine *m = o->io->machine;
     assert(iov_hash(rw->iov, rw->iov_count) == o->hash); /* invariant 2 */
-    int error = fault_next(m, o->inode, NULL, SIM_DISK_WRITE);
+    int error = fault_next(m, o->from, o->inode, NULL, SIM_DISK_WRITE);
     if (error == 0 && !disk_has_room(&m->disk, o->inode, o->offset, o->size))
-        error = -ENOSPC;
+        error = refused(m, o->from, -ENOSPC);
     if (error != 0) {
         write_fail(o, rw);
         return error;
@@ -169,7 +189,7 @@ static void rw_due(struct sim_event *e)
     if (rw->writing) {
         o->result = write_happens(o, rw);
     } else {
-        int error = fault_next(m, o->inode, NULL, SIM_DISK_READ);
+        int error = fault_next(m, o->from, o->inode, NULL, SIM_DISK_READ);
         o->result = error != 0 ? error : (int32_t)iov_read(o, rw);
     }
     sim_note(m->sim, m->index, KIND_DISK,
@@ -213,17 +233,20 @@ static void rw_start(struct io *io, struct io_rw *rw, bool writing)
 
 void io_read(struct io *io, struct io_rw *rw)
 {
+    CALLED(io);
     rw_start(io, rw, false);
 }
 
 void io_write(struct io *io, struct io_rw *rw)
 {
+    CALLED(io);
     rw_start(io, rw, true);
 }
 
-static int sync_ends(struct sim_machine *m, struct inode *i, const struct disk_sync *sync)
+static int sync_ends(struct sim_machine *m, const void *from, struct inode *i,
+                     const struct disk_sync *sync)
 {
-    int error = fault_next(m, i, NULL, SIM_DISK_SYNC);
+    int error = fault_next(m, from, i, NULL, SIM_DISK_SYNC);
     if (m->sim->style.lies)
         i->syncs--;
     else if (error != 0)
@@ -246,7 +269,7 @@ static void names_sync_begin(struct sim_op *o)
 static int names_sync_end(struct sim_op *o)
 {
     struct sim_machine *m = o->io->machine;
-    int error = fault_next(m, o->inode, NULL, SIM_DISK_SYNC);
+    int error = fault_next(m, o->from, o->inode, NULL, SIM_DISK_SYNC);
     if (error == 0 && !o->names_kept)
         disk_sync_names(&m->disk, o->inode);
     return error;
@@ -256,7 +279,7 @@ static void sync_due(struct sim_event *e)
 {
     struct sim_op *o = container_of(e, struct sim_op, event);
     struct sim_machine *m = o->io->machine;
-    o->result = o->inode->directory ? names_sync_end(o) : sync_ends(m, o->inode, &o->sync);
+    o->result = o->inode->directory ? names_sync_end(o) : sync_ends(m, o->from, o->inode, &o->sync);
     sim_note(m->sim, m->index, KIND_DISK, chance_mix(o->inode->id, (uint32_t)o->result));
     sim_past_add(o, "sync");
     disk_release(&m->disk, o->inode);
@@ -266,6 +289,7 @@ static void sync_due(struct sim_event *e)
 
 void io_sync(struct io *io, struct io_sync *s)
 {
+    CALLED(io);
     struct sim_op *o = sim_op_start(io, &s->op, OP_SYNC);
     struct sim_fd *fd = sim_fd_find(io->machine, s->fd, FD_FILE);
     if (fd == NULL || fd->inode->directory != s->directory) {
@@ -298,7 +322,7 @@ static void change_due(struct sim_event *e)
 {
     struct sim_op *o = container_of(e, struct sim_op, event);
     struct sim_machine *m = o->io->machine;
-    o->result = fault_next(m, o->inode, NULL, SIM_DISK_NAME);
+    o->result = fault_next(m, o->from, o->inode, NULL, SIM_DISK_NAME);
     if (o->result == 0)
         o->result = change_happens(o);
     sim_note(m->sim, m->index, KIND_DISK,
@@ -319,6 +343,7 @@ static void change_plan(struct sim_op *o, struct inode *i)
 
 void io_punch(struct io *io, struct io_punch *p)
 {
+    CALLED(io);
     struct sim_op *o = sim_op_start(io, &p->op, OP_PUNCH);
     struct sim_fd *fd = sim_fd_find(io->machine, p->fd, FD_FILE);
     assert(p->size > 0);
@@ -332,6 +357,7 @@ void io_punch(struct io *io, struct io_punch *p)
 
 void io_remove(struct io *io, struct io_remove *r)
 {
+    CALLED(io);
     struct sim_op *o = sim_op_start(io, &r->op, OP_REMOVE);
     struct inode *i;
     int error = disk_find(&io->machine->disk, r->path, &i);
@@ -409,11 +435,11 @@ static int open_inode(struct io *io, const char *path, uint32_t flags, struct in
     if (error == 0 && (flags & IO_CREATE) != 0 && (flags & IO_EXCL) != 0)
         return -EEXIST;
     if (error == -ENOENT && (flags & IO_CREATE) != 0) {
-        error = fault_next(io->machine, NULL, path, SIM_DISK_NAME);
+        error = fault_next(io->machine, io->from, NULL, path, SIM_DISK_NAME);
         if (error == 0)
             error = disk_add(d, path, false, wall_now(io), found);
     } else if (error == 0) {
-        error = fault_next(io->machine, *found, NULL, SIM_DISK_LOOK);
+        error = fault_next(io->machine, io->from, *found, NULL, SIM_DISK_LOOK);
     }
     if (error != 0)
         return error;
@@ -427,11 +453,11 @@ static int open_inode(struct io *io, const char *path, uint32_t flags, struct in
     return 0;
 }
 
-int io_open(struct io *io, const char *path, uint32_t flags)
+static int open_file(struct io *io, const char *path, uint32_t flags)
 {
     assert((flags & (IO_READ | IO_WRITE)) != 0);
     assert((flags & ~(IO_READ | IO_WRITE | IO_CREATE | IO_EXCL | IO_TRUNC | IO_DIRECT)) == 0);
-    sim_pause(io, io->sim->style.call_ns);
+    sim_pause_in(io, "io_open", io->sim->style.call_ns);
     if (io->machine->fds_open >= io->machine->fds_limit)
         return -EMFILE;
     struct inode *i;
@@ -442,6 +468,12 @@ int io_open(struct io *io, const char *path, uint32_t flags)
     return sim_fd_open(io->machine, (struct sim_fd){.kind = FD_FILE, .flags = flags, .inode = i});
 }
 
+int io_open(struct io *io, const char *path, uint32_t flags)
+{
+    CALLED(io);
+    return open_file(io, path, flags);
+}
+
 void io_close(struct io *io, int fd)
 {
     sim_fd_close(io->machine, fd);
@@ -449,7 +481,8 @@ void io_close(struct io *io, int fd)
 
 int io_lock(struct io *io, const char *path)
 {
-    int fd = io_open(io, path, IO_READ | IO_WRITE | IO_CREATE);
+    CALLED(io);
+    int fd = open_file(io, path, IO_READ | IO_WRITE | IO_CREATE);
     if (fd < 0)
         return fd;
     struct sim_fd *slot = sim_fd_find(io->machine, fd, FD_FILE);
@@ -470,11 +503,12 @@ static void stat_fill(const struct inode *i, struct io_stat *stat)
 
 int io_stat(struct io *io, const char *path, struct io_stat *stat)
 {
+    CALLED(io);
     sim_pause(io, io->sim->style.call_ns);
     struct inode *i;
     int error = disk_find(&io->machine->disk, path, &i);
     if (error == 0)
-        error = fault_next(io->machine, i, NULL, SIM_DISK_LOOK);
+        error = fault_next(io->machine, io->from, i, NULL, SIM_DISK_LOOK);
     if (error == 0)
         stat_fill(i, stat);
     return error;
@@ -492,6 +526,7 @@ static int fd_inode(struct io *io, int fd, uint32_t flag, struct inode **i)
 
 int io_fstat(struct io *io, int fd, struct io_stat *stat)
 {
+    CALLED(io);
     sim_pause(io, io->sim->style.call_ns);
     struct inode *i;
     int error = fd_inode(io, fd, 0, &i);
@@ -504,26 +539,28 @@ int io_fstat(struct io *io, int fd, struct io_stat *stat)
 
 int64_t io_pread(struct io *io, int fd, void *to, size_t size, uint64_t offset)
 {
+    CALLED(io);
     sim_pause(io, io->sim->style.read_ns);
     struct inode *i;
     int error = fd_inode(io, fd, IO_READ, &i);
     if (error == 0 && i->directory)
         error = -EISDIR;
     if (error == 0)
-        error = fault_next(io->machine, i, NULL, SIM_DISK_READ);
+        error = fault_next(io->machine, io->from, i, NULL, SIM_DISK_READ);
     return error != 0 ? error : (int64_t)disk_read(i, offset, to, size);
 }
 
 int64_t io_pwrite(struct io *io, int fd, const void *from, size_t size, uint64_t offset)
 {
+    CALLED(io);
     struct sim_machine *m = io->machine;
     sim_pause(io, io->sim->style.write_ns);
     struct inode *i;
     int error = fd_inode(io, fd, IO_WRITE, &i);
     if (error == 0)
-        error = fault_next(m, i, NULL, SIM_DISK_WRITE);
+        error = fault_next(m, io->from, i, NULL, SIM_DISK_WRITE);
     if (error == 0 && !disk_has_room(&m->disk, i, offset, size))
-        error = -ENOSPC;
+        error = refused(m, io->from, -ENOSPC);
     /* A large one may end half way. */
     size_t part = size > DISK_PAGE ? chance_below(&m->chance, size / DISK_PAGE) * DISK_PAGE : 0;
     if (error == 0 && part > 0) {
@@ -540,11 +577,12 @@ int64_t io_pwrite(struct io *io, int fd, const void *from, size_t size, uint64_t
 
 int io_truncate(struct io *io, int fd, uint64_t size)
 {
+    CALLED(io);
     sim_pause(io, io->sim->style.call_ns);
     struct inode *i;
     int error = fd_inode(io, fd, IO_WRITE, &i);
     if (error == 0)
-        error = fault_next(io->machine, i, NULL, SIM_DISK_NAME);
+        error = fault_next(io->machine, io->from, i, NULL, SIM_DISK_NAME);
     if (error == 0)
         disk_resize(&io->machine->disk, i, size);
     return error;
@@ -562,26 +600,35 @@ static int reserve(struct io *io, int fd, uint64_t size, struct inode **i)
     sim_pause(io, io->sim->style.call_ns);
     int error = fd_inode(io, fd, IO_WRITE, i);
     if (error == 0)
-        error = fault_next(io->machine, *i, NULL, SIM_DISK_NAME);
-    return error == 0 ? disk_reserve(&io->machine->disk, *i, size) : error;
+        error = fault_next(io->machine, io->from, *i, NULL, SIM_DISK_NAME);
+    if (error != 0)
+        return error;
+    error = disk_reserve(&io->machine->disk, *i, size);
+    return error == 0 ? 0 : refused(io->machine, io->from, error);
 }
 
 int io_reserve(struct io *io, int fd, uint64_t size)
 {
+    CALLED(io);
     struct inode *i;
     return reserve(io, fd, size, &i);
 }
 
 int io_allocate(struct io *io, int fd, uint64_t size)
 {
+    CALLED(io);
     struct inode *i;
+    struct disk *d = &io->machine->disk;
+    if (io->machine->full_at_allocation)
+        d->capacity = d->bytes + size - size / 8;
+    io->machine->full_at_allocation = false;
     int error = reserve(io, fd, size, &i);
     if (error == 0)
         i->size_now = MAX(i->size_now, size);
     return error;
 }
 
-int io_fdatasync(struct io *io, int fd)
+static int sync_file(struct io *io, int fd)
 {
     struct inode *i;
     int error = fd_inode(io, fd, 0, &i);
@@ -589,16 +636,23 @@ int io_fdatasync(struct io *io, int fd)
         return error;
     struct disk_sync sync;
     disk_sync_begin(&io->machine->disk, i, &sync);
-    sim_pause(io, io->sim->style.sync_ns);
-    return sync_ends(io->machine, i, &sync);
+    sim_pause_in(io, "io_fdatasync", io->sim->style.sync_ns);
+    return sync_ends(io->machine, io->from, i, &sync);
+}
+
+int io_fdatasync(struct io *io, int fd)
+{
+    CALLED(io);
+    return sync_file(io, fd);
 }
 
 /* ---- at once: names -------------------------------------------------------------------------- */
 
 int io_reread(struct io *io, int fd)
 {
+    CALLED(io);
     struct inode *i;
-    int error = io_fdatasync(io, fd);
+    int error = sync_file(io, fd);
     if (error == 0)
         error = fd_inode(io, fd, 0, &i);
     if (error == 0)
@@ -608,13 +662,14 @@ int io_reread(struct io *io, int fd)
 
 int io_sync_directory(struct io *io, const char *path)
 {
+    CALLED(io);
     sim_pause(io, io->sim->style.sync_ns);
     struct inode *i;
     int error = disk_find(&io->machine->disk, path, &i);
     if (error == 0 && !i->directory)
         error = -ENOTDIR;
     if (error == 0)
-        error = fault_next(io->machine, i, NULL, SIM_DISK_SYNC);
+        error = fault_next(io->machine, io->from, i, NULL, SIM_DISK_SYNC);
     if (error == 0)
         disk_sync_names(&io->machine->disk, i);
     return error;
@@ -622,11 +677,12 @@ int io_sync_directory(struct io *io, const char *path)
 
 int io_sync_filesystem(struct io *io, const char *path)
 {
+    CALLED(io);
     sim_pause(io, io->sim->style.sync_ns);
     struct inode *i;
     int error = disk_find(&io->machine->disk, path, &i);
     if (error == 0)
-        error = fault_next(io->machine, i, NULL, SIM_DISK_SYNC);
+        error = fault_next(io->machine, io->from, i, NULL, SIM_DISK_SYNC);
     if (error == 0)
         disk_sync_all(&io->machine->disk);
     return error;
@@ -635,11 +691,12 @@ int io_sync_filesystem(struct io *io, const char *path)
 static int name_call(struct io *io, const char *path)
 {
     sim_pause(io, io->sim->style.call_ns);
-    return fault_next(io->machine, NULL, path, SIM_DISK_NAME);
+    return fault_next(io->machine, io->from, NULL, path, SIM_DISK_NAME);
 }
 
 int io_mkdir(struct io *io, const char *path)
 {
+    CALLED(io);
     int error = name_call(io, path);
     struct inode *i;
     return error != 0 ? error : disk_add(&io->machine->disk, path, true, wall_now(io), &i);
@@ -647,22 +704,25 @@ int io_mkdir(struct io *io, const char *path)
 
 int io_rmdir(struct io *io, const char *path)
 {
+    CALLED(io);
     int error = name_call(io, path);
     return error != 0 ? error : disk_remove(&io->machine->disk, path, true);
 }
 
 int io_unlink(struct io *io, const char *path)
 {
+    CALLED(io);
     struct inode *i;
     sim_pause(io, io->sim->style.call_ns);
     int error = disk_find(&io->machine->disk, path, &i);
     if (error == 0)
-        error = fault_next(io->machine, i, NULL, SIM_DISK_NAME);
+        error = fault_next(io->machine, io->from, i, NULL, SIM_DISK_NAME);
     return error != 0 ? error : disk_remove(&io->machine->disk, path, false);
 }
 
 int io_rename(struct io *io, const char *from, const char *to)
 {
+    CALLED(io);
     int error = name_call(io, from);
     return error != 0 ? error : disk_move(&io->machine->disk, from, to);
 }
@@ -670,6 +730,7 @@ int io_rename(struct io *io, const char *from, const char *to)
 int io_list(struct io *io, const char *path,
             bool (*visit)(void *context, const char *name, bool is_directory), void *context)
 {
+    CALLED(io);
     assert(visit != NULL);
     sim_pause(io, io->sim->style.call_ns);
     struct inode *i;
@@ -677,7 +738,7 @@ int io_list(struct io *io, const char *path,
     if (error == 0 && !i->directory)
         error = -ENOTDIR;
     if (error == 0)
-        error = fault_next(io->machine, i, NULL, SIM_DISK_LOOK);
+        error = fault_next(io->machine, io->from, i, NULL, SIM_DISK_LOOK);
     if (error != 0)
         return error;
     for (uint32_t n = 0; n < i->now.count; n++) {
@@ -725,6 +786,11 @@ void sim_disk_volume(struct sim_machine *m, const char *path, uint32_t volume)
     assert(error == 0 && i->directory);
     i->volume = (uint8_t)volume;
     disk_sync_all(&m->disk); /* the name of it stays */
+}
+
+void sim_disk_full_at_allocation(struct sim_machine *m, bool on)
+{
+    m->full_at_allocation = on;
 }
 
 bool sim_disk_holds(struct sim_machine *m, const char *path, uint32_t volume)

@@ -37,6 +37,7 @@ struct sim_op *sim_op_start(struct io *io, struct op *op, enum op_kind kind)
     o->io = io;
     o->op = op;
     o->kind = kind;
+    o->from = io->from;
     op->armed = true;
     list_push_back(&io->ops, &o->link);
     return o;

@@ -134,6 +134,14 @@ uint64_t sim_disk_calls(const struct sim_machine *m);
 const char *sim_disk_failed(const struct sim_machine *m);
 /* The call that core is inside of and that takes it time, NULL: none. */
 const char *sim_core_call(const struct sim_machine *m, struct core_id core);
+/* Which calls have failed: where each returns to, with which error, and how often. */
+#define SIM_REFUSED_MAX 128u /* more are not told */
+struct sim_refusal {
+    const void *from;
+    int error;
+    uint32_t times;
+};
+uint32_t sim_disk_refusals(const struct sim_machine *m, const struct sim_refusal **list);
 /* Failures are still to come. */
 bool sim_disk_failing(const struct sim_machine *m);
 /* Everything on this disk takes so many times as long. */
@@ -143,6 +151,8 @@ void sim_disk_freeze(struct sim_machine *m, uint64_t until_ns);
 /* Bytes of file content it can hold. */
 void sim_disk_capacity(struct sim_machine *m, uint64_t bytes);
 uint64_t sim_disk_used(const struct sim_machine *m);
+/* As soon as somebody asks for room ahead (io_allocate) there is a little less than that. */
+void sim_disk_full_at_allocation(struct sim_machine *m, bool on);
 /* One bit of what the disk holds of a file turns, in cache and below. False: there is none. */
 bool sim_disk_rot(struct sim_machine *m, const char *path, uint64_t offset);
 /* The earliest time that a core of the machine goes by now. A core in the middle of a turn goes

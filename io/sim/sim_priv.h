@@ -66,6 +66,7 @@ struct sim_op {
     struct list link; /* io->ops */
     struct io *io;
     struct op *op;
+    const void *from; /* who started it, of files: io.from then */
     enum op_kind kind;
     uint32_t ready; /* place in io->ready, from 1; 0: not there */
     int32_t result; /* when it is ready, for the kinds that complete once */
@@ -106,6 +107,7 @@ struct io {
     uint64_t now_ns;
     int64_t wall_ms;
     struct chance random;
+    const void *from; /* where the latest call of files returns to */
     struct list ops;
     struct sim_op **ready; /* simulator's memory */
     uint32_t ready_count, ready_room;
@@ -181,6 +183,9 @@ struct sim_machine {
     } fault;
     uint64_t disk_calls, full_at; /* so many till now; from which on the disk is full, 0: none */
     char site[DISK_SITE];         /* of the latest failure that was asked for */
+    bool full_at_allocation;
+    struct sim_refusal refusals[SIM_REFUSED_MAX];
+    uint32_t refusals_count;
     struct io_world world;
     struct sim_life life;
     bool up;

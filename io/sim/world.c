@@ -586,6 +586,12 @@ const char *sim_core_call(const struct sim_machine *m, struct core_id core)
     return c->calling ? c->call : NULL;
 }
 
+uint32_t sim_disk_refusals(const struct sim_machine *m, const struct sim_refusal **list)
+{
+    *list = m->refusals;
+    return m->refusals_count;
+}
+
 bool sim_disk_failing(const struct sim_machine *m)
 {
     return m->fault.times > 0;

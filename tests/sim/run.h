@@ -230,8 +230,9 @@ struct run_result {
 struct run_view {
     bool verbose; /* what the node logs, and what was done at the end */
     bool tells;   /* prints what it is made of: knobs and harms, for tests/sim/shrink.py */
-    struct chance_tape *tape; /* NULL: none */
-    const struct run **now;   /* is told which run is under way, NULL: none */
+    struct chance_tape *tape;                     /* NULL: none */
+    const struct run **now;                       /* is told which run is under way, NULL: none */
+    void (*refused)(const struct sim_refusal *r); /* each call that failed, at the end; or NULL */
 };
 /* One run. Prints one line when it fails, behind what the node was doing. */
 struct run_result run_plan(const struct plan *plan, const struct run_view *view);

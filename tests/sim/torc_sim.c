@@ -12,7 +12,8 @@
  *                              without choices (tests/sim/options.h)
  *   --fail A..B, --full A..B   a small workload of one seed, once for each operation A to B of its
  *                              disk: it fails with EIO, or from it on nothing fits for a second.
- *                              A line for each: site and outcome. --every K: each K'th only
+ *                              A line for each: site and outcome. --every K: each K'th only.
+ *                              At the end, which calls of this program have failed, by address
  *   --tell                     say what the run is made of (tests/sim/shrink.py)
  *
  * Exit code 0: all passed. A failing seed prints what the node was doing and one line that
@@ -29,6 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define REFUSALS_MAX 2048u
+
 struct options {
     uint64_t first, last;
     uint32_t seconds;
@@ -41,7 +44,9 @@ struct options {
 
 static char running[64]; /* what the signal handler prints */
 static const struct run *under_way;
-static struct tape choices; /* large */
+static struct tape choices;                       /* large */
+static struct sim_refusal refusals[REFUSALS_MAX]; /* of all runs */
+static uint32_t refusals_count;
 
 /* Half of what it looks at may be out of joint: a second signal ends it. */
 static void on_signal(int number)
@@ -171,11 +176,26 @@ static void lab_tell(const struct options *o)
 #endif
 }
 
+static void refusal_add(const struct sim_refusal *r)
+{
+    uint32_t i = 0;
+    while (i < refusals_count && (refusals[i].from != r->from || refusals[i].error != r->error))
+        i++;
+    if (i == REFUSALS_MAX)
+        return;
+    if (i == refusals_count)
+        refusals[refusals_count++] = (struct sim_refusal){.from = r->from, .error = r->error};
+    refusals[i].times += r->times;
+}
+
 static struct run_result run_one(const struct plan *plan, const struct options *o,
                                  struct chance_tape *tape)
 {
-    struct run_view view = {
-        .verbose = o->verbose, .tells = o->tells, .tape = tape, .now = &under_way};
+    struct run_view view = {.verbose = o->verbose,
+                            .tells = o->tells,
+                            .tape = tape,
+                            .now = &under_way,
+                            .refused = plan->fault.kind != FAULT_NONE ? refusal_add : NULL};
     (void)snprintf(running, sizeof(running), "FAIL torc-sim --seed %llu: crashed\n",
                    (unsigned long long)plan->seed);
     return run_plan(plan, &view);
@@ -237,6 +257,17 @@ static bool run_file(const struct options *o, struct run_result *sum)
     return sum->failed || !same || !good;
 }
 
+/* Addresses as the file of this program has them, for tests/sim/faults.py. */
+static void refusals_tell(void)
+{
+    extern const char __executable_start[]; /* the linker's */
+    for (uint32_t i = 0; i < refusals_count; i++)
+        (void)printf(
+            "call\t%llx\t%d\t%u\n",
+            (unsigned long long)((uintptr_t)refusals[i].from - (uintptr_t)__executable_start),
+            -refusals[i].error, refusals[i].times);
+}
+
 /* One fault after the other; the exit code. */
 static int run_faults(const struct options *o)
 {
@@ -254,6 +285,7 @@ static int run_faults(const struct options *o)
                          : r.outcome == NULL ? "it was over"
                                              : r.outcome);
     }
+    refusals_tell();
     (void)printf("%llu faults, %llu failed\n", (unsigned long long)faults,
                  (unsigned long long)failures);
     return failures > 0 ? 1 : 0;

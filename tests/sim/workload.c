@@ -572,6 +572,10 @@ struct run_result run_plan(const struct plan *plan, const struct run_view *view)
                                 .virtual_ns = sim_now_ns(r->sim),
                                 .outcome = r->outcome != NULL ? r->outcome : harm_outcome(r)};
     (void)snprintf(result.site, sizeof(result.site), "%s", sim_disk_failed(r->machine));
+    const struct sim_refusal *refusals;
+    uint32_t refusals_count = sim_disk_refusals(r->machine, &refusals);
+    for (uint32_t i = 0; i < refusals_count && view->refused != NULL; i++)
+        view->refused(&refusals[i]);
     if (view->verbose)
         run_summary(r);
     if (r->failed)
