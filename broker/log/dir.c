@@ -425,7 +425,6 @@ int dir_claim_folder(struct log_dir *d, const char *name, struct uuid id, bool *
         return error;
     }
     if (error == 0 ? id_is_misread(found, id) : folder_was_durable(d, name)) {
-        SOMETIMES("the id of a folder is damaged");
         trace_line(c->trace, TRACE_LOG, TRACE_ERROR,
                    "%s/%s/" METADATA_NAME
                    " is damaged: if the folder is the topic's, write into it "

@@ -65,7 +65,6 @@ void epochs_assign(struct log *l, int32_t epoch, int64_t offset)
     assert(es != NULL && es->count < es->room);
     if (epoch < 0 || epoch <= epochs_latest(l))
         return;
-    SOMETIMES_IF(epoch > l->leader_epoch, "a batch has an epoch that there has not been");
     if (epoch > l->leader_epoch)
         return; /* damage: a checksum does not cover it */
     while (es->count > 0 && es->entries[es->count - 1].start_offset >= offset)

@@ -196,7 +196,6 @@ static void log_open_files(struct log *l)
     if (error == 0)
         state_move(&l->state, &log_states, LOG_OPEN);
     if (error == 0 && l->quarantined) {
-        SOMETIMES("a log that was found damaged stays offline");
         log_fail(l, "an earlier start found it damaged; restore it, and remove " LOG_DAMAGED_NAME);
         return;
     }

@@ -378,7 +378,6 @@ static bool cold_again(struct cold_read *k)
 {
     if (!k->guessed)
         return false;
-    SOMETIMES("an index leads a read to nowhere");
     k->guessed = k->doubt = false;
     k->position = 0;
     k->need = 0;
@@ -457,7 +456,6 @@ static void cold_past_segments(struct cold_read *k, int64_t end)
 /* Segments end before the offset, and go on behind it. */
 static void cold_missing(struct cold_read *k)
 {
-    SOMETIMES("records are missing between segments");
     struct log *l = k->log;
     trace_line(l->core->trace, TRACE_LOG, TRACE_ERROR,
                "%s/%s: the records from offset %" PRId64 " on are missing before segment %" PRId64,

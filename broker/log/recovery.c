@@ -100,7 +100,6 @@ static void recovery_lost(void *context, const struct wal_entry *e)
     if (l == NULL || l->dir != v->dir || e->last_offset < l->settled_end ||
         e->last_offset < l->start_offset)
         return;
-    SOMETIMES("the WAL has lost records of a log");
     l->lost_end = MAX(l->lost_end, e->last_offset + 1);
     l->lost_aborted |= e->type == WAL_ABORTED;
 }
@@ -148,7 +147,6 @@ static int log_recover_alone(struct log *l)
         if (error != 0)
             return error;
     } else if (log_ends_wrong(l)) {
-        SOMETIMES("a log ends elsewhere than it did");
         return replay_rot(l, l->end_offset, "the log ends elsewhere than it did");
     } else if (l->torn) {
         l->core->stats.rot++;
@@ -252,7 +250,6 @@ static int recovery_logs(struct recovery *v, int error)
 /* Nothing is served, and the WAL stays as it is, till somebody has decided. */
 static int recovery_refuse(struct log_dir *d)
 {
-    SOMETIMES("a directory is refused because its WAL is damaged");
     trace_line(d->core->trace, TRACE_LOG, TRACE_ERROR,
                "%s: durable records in the write-ahead log are damaged, and whose they were cannot "
                "be told. Restore the directory from a copy; or, to go on with what its segments "
@@ -319,7 +316,6 @@ int recovery_keep_wal(struct log_dir *d)
             continue;
         path_wal(path, d->path, f->core, f->number);
         (void)snprintf(kept, sizeof(kept), "%s.kept-%" PRIu64, path, d->generation);
-        SOMETIMES("a damaged WAL is put aside");
         trace_line(d->core->trace, TRACE_LOG, TRACE_WARN, "%s is kept as %s", path, kept);
         int error = io_rename(d->core->io, path, kept);
         if (error != 0)

@@ -358,7 +358,6 @@ static bool salvage_entry(struct salvage *v, uint32_t end)
         v->error = reader->entry(reader->context, &e, e.length > 0 ? bytes : NULL);
     else if (reader->lost != NULL)
         reader->lost(reader->context, &e);
-    SOMETIMES_IF(!whole, "the WAL tells whose records are damaged in it");
     v->at += (uint32_t)sizeof(e) + wal_padded(e.length, WAL_ENTRY_ALIGN);
     return true;
 }
@@ -377,7 +376,6 @@ static void salvage_group(struct salvage *v)
         left--;
         if (salvage_entry(v, end))
             continue;
-        SOMETIMES("the WAL cannot tell whose records are damaged in it");
         v->set->result->unknown++;
         left = UINT32_MAX; /* how many it was is not known any more */
         do

@@ -48,12 +48,18 @@ void harm_restart(struct run *r)
     sim_plan(r->sim, &r->restart, sim_now_ns(r->sim) + after, restart_due);
 }
 
+static void harm_room(struct run *r)
+{
+    sim_disk_full_at_allocation(r->machine, false);
+    sim_disk_capacity(r->machine, UINT64_MAX);
+    r->full_now = false;
+}
+
 static void relief_due(struct sim_event *e)
 {
     struct run *r = container_of(e, struct run, relief);
     sim_disk_slow(r->machine, 1);
-    sim_disk_capacity(r->machine, UINT64_MAX);
-    r->full_now = false;
+    harm_room(r);
 }
 
 /* The disk is well again, and somebody starts the node anew, in order or not. */
@@ -173,8 +179,11 @@ static void harm_do(struct run *r, enum harm kind)
     case HARM_FULL:
         r->full = r->full_now = true;
         r->full_start |= !r->node.ready;
-        sim_disk_capacity(r->machine, sim_disk_used(r->machine) + pick % FULL_ROOM);
-        sim_plan(r->sim, &r->relief, now + for_ns, relief_due);
+        if (pick >> 63 != 0) /* while records wait for it, not between them */
+            sim_disk_full_at_allocation(r->machine, true);
+        else
+            sim_disk_capacity(r->machine, sim_disk_used(r->machine) + pick % FULL_ROOM);
+        sim_plan(r->sim, &r->relief, now + for_ns * (pick >> 63 != 0 ? 8 : 1), relief_due);
         break;
     case HARM_KINDS:
         break;
@@ -268,8 +277,7 @@ void harm_stop(struct run *r)
     sim_unplan(r->sim, &r->relief);
     sim_unplan(r->sim, &r->repair);
     sim_disk_fail(r->machine, 0, 0, 0, 0);
-    sim_disk_capacity(r->machine, UINT64_MAX);
-    r->full_now = false;
+    harm_room(r);
     sim_disk_slow(r->machine, 1);
     sim_disk_freeze(r->machine, 0);
     sim_net_stall(r->machine, 0);

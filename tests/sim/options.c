@@ -71,6 +71,7 @@ static const struct knob knobs[] = {
     RUN(swarm.janitors, 0),
     RUN(swarm.rudes, 0),
     RUN(swarm.lingers, 0),
+    RUN(swarm.floods, 0),
     RUN(swarm.snapshot_bytes, 0),
     RUN(swarm.session_slots, 1000),
     RUN(swarm.idle_ms, 0),
@@ -169,7 +170,6 @@ static uint64_t knob_get(const struct knob *k, const struct run_options *o,
 /* Little of everything, so that all operations of its disk can be tried one after the other. */
 static void options_small(struct run_options *o)
 {
-    o->cores_change = 0;
     o->topics = MIN(o->topics, 2u);
     for (uint32_t i = 0; i < TOPICS_MAX; i++)
         o->partitions[i] = MIN(o->partitions[i], 2u);
@@ -183,6 +183,7 @@ static void options_small(struct run_options *o)
     o->keeper_segment_ms = 200;
     o->harm_ns = NS_PER_S;
     o->harms = 0;
+    o->swarm.floods = false;
 }
 
 bool options_set(struct run_options *o, struct sim_style *style, const struct plan *p)

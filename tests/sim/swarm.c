@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "tests/sim/janitor.h"
 #include "tests/sim/options.h"
 
 #define LINGER_NS (50 * NS_PER_S)
@@ -36,13 +37,35 @@ void swarm_draw(struct swarm *w, struct chance *c)
     w->cached = chance_one_in(c, 3);
     w->keeps_sessions = chance_one_in(c, 2);
     w->lingers = chance_one_in(c, 12);
+    w->floods = chance_one_in(c, 24) && !w->lingers;
     if (w->producer_ms > 0)
         w->txn_ms = 0; /* one of them at a time tells apart who has forgotten */
+}
+
+/* So much that a WAL goes through its files while there is no space for another. */
+static void flood(struct run_options *o)
+{
+    o->harms = HARM_FULL;
+    o->harm_mean_ns = 200 * NS_PER_MS;
+    o->harm_ns = 4 * NS_PER_S;
+    o->cores = o->dirs = 1;
+    o->cores_change = 0;
+    o->wal_files = 2;
+    o->producers = PRODUCERS_MAX;
+    o->batches = 400;
+    o->records_max = 10;
+    o->value_max = 20000;
+    o->groups = o->members = o->tellers = o->mixed.movers = 0;
+    o->swarm.janitors = JANITORS_MAX; /* who delete records, as the clerk does */
+    o->errands = 400;
+    o->swarm.memory_mib = MAX(o->swarm.memory_mib, 64u);
 }
 
 void swarm_agree(struct run_options *o)
 {
     struct swarm *w = &o->swarm;
+    if (w->floods)
+        flood(o);
     if (o->cores_change)
         w->memory_mib = MAX(w->memory_mib, 64u); /* it is of all cores, however many */
     if (o->tellers > 0)

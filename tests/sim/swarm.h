@@ -26,6 +26,7 @@ struct swarm {
     bool cached;              /* one topic acknowledges what only the page cache has */
     bool keeps_sessions;      /* fetchers go on with the session of a connection that is lost */
     bool lingers;             /* harm lasts long, and what is done is little */
+    bool floods;              /* much is written by few, and the disk is full now and then */
 };
 
 void swarm_draw(struct swarm *w, struct chance *c);
