@@ -31,17 +31,19 @@ uint64_t chance_mix(uint64_t a, uint64_t b)
 uint64_t chance_hash(uint64_t start, const void *bytes, size_t size)
 {
     const uint8_t *at = bytes;
-    uint64_t hash = start ^ size * GOLDEN, lanes[4] = {1, 2, 3, 4};
-    for (; size >= sizeof(lanes); at += sizeof(lanes), size -= sizeof(lanes)) {
-        for (uint32_t i = 0; i < 4; i++) {
-            uint64_t word;
-            memcpy(&word, at + i * sizeof(word), sizeof(word));
-            word = (lanes[i] ^ word) * GOLDEN;
-            lanes[i] = word ^ word >> 32;
-        }
+    uint64_t hash = start ^ size * GOLDEN, a = 1, b = 2, c = 3, d = 4, words[4];
+    for (; size >= sizeof(words); at += sizeof(words), size -= sizeof(words)) {
+        memcpy(words, at, sizeof(words));
+        a = (a ^ words[0]) * GOLDEN;
+        b = (b ^ words[1]) * GOLDEN;
+        c = (c ^ words[2]) * GOLDEN;
+        d = (d ^ words[3]) * GOLDEN;
+        a ^= a >> 32;
+        b ^= b >> 32;
+        c ^= c >> 32;
+        d ^= d >> 32;
     }
-    for (uint32_t i = 0; i < 4; i++)
-        hash = mixed(hash ^ lanes[i]);
+    hash = mixed(mixed(mixed(mixed(hash ^ a) ^ b) ^ c) ^ d);
     for (; size >= sizeof(hash); at += sizeof(hash), size -= sizeof(hash)) {
         uint64_t word;
         memcpy(&word, at, sizeof(word));
