@@ -332,8 +332,11 @@ void metalog_append(struct metalog *m, const uint8_t *bytes, uint32_t size, stru
         result = metalog_write_index(m);
         if (result == 0)
             result = metalog_add_segment(m, m->end_offset);
-        if (result == -EMFILE || result == -ENFILE)
-            result = 0; /* it goes on in the old one, and tries again with the next append */
+        bool passes =
+            result == -EMFILE || result == -ENFILE || result == -ENOSPC || result == -EDQUOT;
+        SOMETIMES_IF(passes, "a segment of the metadata log cannot be begun yet");
+        if (passes)
+            result = 0; /* on in the old one, which has its room; the next append tries again */
     }
     m->append_op = op;
     m->append_bytes = bytes;

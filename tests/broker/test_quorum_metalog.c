@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 struct tape {
     struct rig rig;
@@ -310,6 +311,28 @@ Test(quorum_metalog, rot_in_a_segment_that_is_not_the_last_is_refused)
     cr_assert_eq(metalog_close(t.log, true), 0);
     overwrite(&t, LOG0, 70, "\xff", 1);
     cr_assert_eq(tape_open(&t), -EBADMSG);
+    tape_end(&t);
+}
+
+/* The room that a log has ahead is of its segment's file: the index may find none. */
+Test(quorum_metalog, goes_on_in_its_segment_while_the_index_has_no_space)
+{
+    struct tape t;
+    char index[256];
+    tape_begin(&t);
+    t.options.segment_bytes = 300;
+    cr_assert_eq(tape_open(&t), 0, "%s", t.why);
+    rig_path(&t.rig, index, METALOG_FOLDER "/00000000000000000000.timeindex");
+    cr_assert_eq(symlink("/dev/full", index), 0);
+    for (int i = 0; i < 8; i++)
+        cr_assert_eq(append(&t, 1, 2, 30), 0);
+    cr_assert_eq(unlink(index), 0);
+    cr_assert_eq(append(&t, 1, 2, 30), 0);
+    cr_assert_eq(metalog_close(t.log, true), 0);
+    cr_assert_gt(file_size(&t, LOG0), 600);
+    cr_assert_eq(tape_open(&t), 0, "%s", t.why);
+    cr_assert_eq(t.batches, 9);
+    cr_assert_eq(metalog_close(t.log, true), 0);
     tape_end(&t);
 }
 
