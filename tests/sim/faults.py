@@ -36,6 +36,7 @@ ENDED, FAILED, WENT_ON = "the node ended", "a directory failed", "it went on"
 MAY_PASS = re.compile(
     r"read |look |name |"
     r"(write|sync) 0-0\.checkpoint\.part|"  # a snapshot of the metadata: made again, the log is whole
+    r"sync __cluster_metadata-0$|"  # the name of one, or old ones go; that of a segment ends the node
     r"(write|sync) [a-z-]*-checkpoint(\.tmp)?$|"  # where the next start begins to look
     r"(write|sync) [a-z-]+-0\.0\..*(cleaned|swap)|"  # compaction gives up on this log
     r"write durable-end\.torc$|"  # a mark that counts as none if it is not right

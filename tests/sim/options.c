@@ -190,6 +190,8 @@ bool options_set(struct run_options *o, struct sim_style *style, const struct pl
 {
     if (p->fault.kind != FAULT_NONE)
         options_small(o);
+    if (p->fault.kind == FAULT_ERROR)
+        o->swarm.cached = false; /* a sync that fails takes what only the page cache has */
     for (uint32_t i = 0; i < p->sets_count; i++) {
         const struct knob *k = NULL;
         for (size_t n = 0; n < KNOBS && k == NULL; n++)
