@@ -215,7 +215,20 @@ bool metalog_has_room(struct metalog *m, uint64_t bytes)
     return whole || reserve(m, end);
 }
 
-int metalog_add_segment(struct metalog *m, int64_t base)
+/* A file without room for what is to be written goes again, for good: the segment before it goes
+ * on, and a file behind it would not follow. */
+static int segment_room(struct metalog *m, const char *path, int fd, uint64_t bytes)
+{
+    int result = bytes > 0 ? io_reserve(m->options.io, fd, bytes) : 0;
+    if (result != -ENOSPC && result != -EDQUOT)
+        return 0; /* what cannot be reserved is found out by writing */
+    int gone = io_unlink(m->options.io, path);
+    if (gone == 0)
+        gone = io_sync_directory(m->options.io, m->folder);
+    return gone != 0 ? gone : result;
+}
+
+int metalog_add_segment(struct metalog *m, int64_t base, uint64_t bytes)
 {
     int result = metalog_grow(m, &m->segments, m->segments_count, &m->segments_size,
                               sizeof(*m->segments), METALOG_SEGMENTS_MAX);
@@ -227,6 +240,8 @@ int metalog_add_segment(struct metalog *m, int64_t base)
     if (fd < 0)
         return fd;
     result = io_sync_directory(m->options.io, m->folder);
+    if (result == 0)
+        result = segment_room(m, path, fd, bytes);
     if (result != 0) {
         io_close(m->options.io, fd);
         return result;
@@ -331,7 +346,7 @@ void metalog_append(struct metalog *m, const uint8_t *bytes, uint32_t size, stru
         SOMETIMES("the metadata log begins a segment");
         result = metalog_write_index(m);
         if (result == 0)
-            result = metalog_add_segment(m, m->end_offset);
+            result = metalog_add_segment(m, m->end_offset, size);
         bool passes =
             result == -EMFILE || result == -ENFILE || result == -ENOSPC || result == -EDQUOT;
         SOMETIMES_IF(passes, "a segment of the metadata log cannot be begun yet");

@@ -83,8 +83,8 @@ NODISCARD int metalog_grow(struct metalog *m, void *array, uint32_t count, uint3
 
 /* Books a batch that stands at the end of the last segment: offsets, timestamps, epoch, index. */
 NODISCARD int metalog_book(struct metalog *m, const struct batch_header *h);
-/* A new, empty last segment. */
-NODISCARD int metalog_add_segment(struct metalog *m, int64_t base);
+/* A new, empty last segment, with room for so many bytes; -ENOSPC: there is none, and no segment */
+NODISCARD int metalog_add_segment(struct metalog *m, int64_t base, uint64_t bytes);
 /* Writes .index and .timeindex of the last segment. */
 NODISCARD int metalog_write_index(struct metalog *m);
 NODISCARD int metalog_write_epochs(struct metalog *m);

@@ -458,7 +458,7 @@ static int segments_scan(struct metalog *m, const struct metalog_reader *reader,
                      path, (long long)m->end_offset);
             return -EBADMSG;
         }
-        result = metalog_add_segment(m, l->bases[i]);
+        result = metalog_add_segment(m, l->bases[i], 0);
         m->end_offset = l->bases[i];
         bool is_last = i + 1 == l->bases_count;
         if (result == 0)
@@ -480,7 +480,7 @@ static int segments_restart(struct metalog *m, const struct listing *l, struct s
                (long long)m->end_offset, (long long)id.offset);
     m->segments_count = 0;
     m->epochs_count = 0;
-    int result = metalog_add_segment(m, id.offset);
+    int result = metalog_add_segment(m, id.offset, 0);
     for (uint32_t i = 0; i < l->bases_count && result == 0; i++) {
         char path[METALOG_PATH_MAX];
         metalog_segment_path(m, l->bases[i], ".log", path);
@@ -522,7 +522,7 @@ int metalog_recover(struct metalog *m, const struct metalog_reader *reader, char
     if (result == 0 && l.bases_count == 0) {
         m->end_offset = from.offset;
         m->last_epoch = from.epoch;
-        result = metalog_add_segment(m, from.offset);
+        result = metalog_add_segment(m, from.offset, 0);
     } else if (result == 0 && m->end_offset < from.offset) {
         result = segments_restart(m, &l, from);
     }
