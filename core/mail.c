@@ -124,6 +124,7 @@ static uint32_t mail_visit(struct mail *m, uint32_t from, struct list *local, ui
             letters[count] = container_of(list_pop_front(local), struct msg, link);
     for (uint32_t i = 0; i < count; i++) {
         struct msg *msg = letters[i];
+        assert(msg != NULL);
         if (msg->trip != NULL)
             trip_arrive(msg->trip, m->board);
         deliver(context, msg);

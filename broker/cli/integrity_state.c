@@ -416,7 +416,7 @@ void integrity_bootstrap(struct integrity *g)
         if (!batch_crc_matches(batch, h.size))
             integrity_damage(g, path, (int64_t)position, ADVICE_CHECKPOINT,
                              "the checksum of a batch does not match its bytes");
-    if (batches_at(&b) < b.size)
+    if (batches_at(&b) < b.size || b.size == 0)
         integrity_damage(g, path, (int64_t)batches_at(&b), ADVICE_CHECKPOINT,
                          "what stands here is no batch");
     integrity_count(g, b.size);

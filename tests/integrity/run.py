@@ -57,7 +57,7 @@ from integrity.bench import Bench, unfound  # noqa: E402
 from integrity.damage import bundles, cases, sample, what  # noqa: E402
 
 SEED, WORKER_S = 20261121, 120
-WORKERS = 2 * (os.cpu_count() or 1)  # one waits for the kernel while another computes
+WORKERS = 4 * (os.cpu_count() or 1)  # most wait for the kernel while another computes
 
 
 def work(made, root, tasks, results):
