@@ -80,7 +80,7 @@ static void stat_slow(struct data_core *c, const struct flow *f)
 {
     uint64_t limit = (uint32_t)c->config->torc_slow_request_ms * NS_PER_MS;
     uint64_t total = trip_total(&f->trip);
-    if (limit == 0 || total < limit ||
+    if (total < limit ||
         total - (waits_by_wish(f->api_key) ? trip_spent(&f->trip, TRIP_HELD) : 0) < limit)
         return;
     struct core_times *t = c->times;
@@ -141,7 +141,8 @@ void stat_flow(struct data_core *c, struct flow *f)
     api_count(*a, &c->mem, &f->trip);
     (*a)->bytes_in += f->frame_size;
     (*a)->bytes_out += f->answer_bytes;
-    stat_slow(c, f);
+    if (c->config->torc_slow_request_ms > 0)
+        stat_slow(c, f);
 }
 
 /* ---- sums ------------------------------------------------------------------------------------ */
