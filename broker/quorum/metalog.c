@@ -446,25 +446,32 @@ void metalog_snapshot(struct metalog *m, struct snapshot_id id, const uint8_t *b
 /* ---- retention --------------------------------------------------------------------------------
  */
 
-static void segment_remove(struct metalog *m, int64_t base)
+/* False: it is there yet. */
+static bool segment_remove(struct metalog *m, int64_t base)
 {
     static const char *const suffixes[] = {".log", ".index", ".timeindex"};
     char path[METALOG_PATH_MAX];
     for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
         metalog_segment_path(m, base, suffixes[i], path);
         int result = io_unlink(m->options.io, path);
-        if (result != 0 && result != -ENOENT)
-            trace_line(m->options.trace, TRACE_QUORUM, TRACE_WARN, "cannot remove %s: error %d",
-                       path, -result);
+        if (result == 0 || result == -ENOENT)
+            continue;
+        trace_line(m->options.trace, TRACE_QUORUM, TRACE_WARN, "cannot remove %s: error %d", path,
+                   -result);
+        if (i == 0)
+            return false;
     }
+    return true;
 }
 
-/* Segments all of whose records are below offset; never the last one. */
+/* Segments all of whose records are below offset; never the last one, and none behind one that
+ * stays: the next start refuses a log with a gap. */
 static void segments_drop_before(struct metalog *m, int64_t offset)
 {
     uint32_t drop = 0;
-    while (drop + 1 < m->segments_count && m->segments[drop].end_offset <= offset)
-        segment_remove(m, m->segments[drop++].base_offset);
+    while (drop + 1 < m->segments_count && m->segments[drop].end_offset <= offset &&
+           segment_remove(m, m->segments[drop].base_offset))
+        drop++;
     SOMETIMES_IF(drop > 0, "segments of the metadata log are removed");
     m->segments_count -= drop;
     memmove(m->segments, m->segments + drop, m->segments_count * sizeof(*m->segments));

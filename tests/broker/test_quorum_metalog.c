@@ -423,6 +423,34 @@ Test(quorum_metalog, retention_drops_old_snapshots_with_the_log_before_the_next)
     tape_end(&t);
 }
 
+/* The next start refuses a log with a gap. */
+Test(quorum_metalog, no_segment_goes_while_one_before_it_stays)
+{
+    struct tape t;
+    char log0[256], aside[256];
+    tape_begin(&t);
+    t.options.segment_bytes = 1000;
+    t.options.retention_bytes = 3000;
+    cr_assert_eq(tape_open(&t), 0, "%s", t.why);
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < 3; k++)
+            cr_assert_eq(append(&t, 1, 1, 1000), 0);
+        cr_assert_eq(snapshot(&t, 1, 500), 0);
+    }
+    rig_path(&t.rig, log0, METALOG_FOLDER "/" LOG0);
+    rig_path(&t.rig, aside, METALOG_FOLDER "/aside");
+    cr_assert_eq(rename(log0, aside), 0);
+    cr_assert_eq(io_mkdir(t.rig.io, log0), 0); /* which no unlink removes */
+    metalog_clean(t.log);
+    cr_assert_eq(io_rmdir(t.rig.io, log0), 0);
+    cr_assert_eq(rename(aside, log0), 0);
+    cr_assert_eq(metalog_close(t.log, true), 0);
+    cr_assert_eq(tape_open(&t), 0, "%s", t.why);
+    cr_assert_eq(metalog_end_offset(t.log), 6);
+    cr_assert_eq(metalog_close(t.log, true), 0);
+    tape_end(&t);
+}
+
 Test(quorum_metalog, a_log_that_ends_below_its_snapshot_starts_anew_from_it)
 {
     struct tape t;
