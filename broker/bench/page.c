@@ -213,7 +213,9 @@ static double quantile(const struct json *h, double q)
         return json_number(h, "max_us") * 1e3;
     for (; bucket != NULL; bucket = bucket->next) {
         const struct json *upper = json_first(bucket);
-        seen += upper == NULL || upper->next == NULL ? 0 : upper->next->number;
+        if (upper == NULL || upper->next == NULL)
+            continue; /* not what bench writes */
+        seen += upper->next->number;
         if (seen >= MAX(rank, 1))
             return upper->number;
     }
