@@ -40,6 +40,7 @@
 #include "broker/log/dir.h"
 #include "broker/log/flush.h"
 #include "broker/log/path.h"
+#include "broker/log/read.h"
 #include "broker/log/retention.h"
 #include "broker/log/scan.h"
 #include "broker/log/segment.h"
@@ -254,9 +255,7 @@ static int replaced_rename(struct log *l, uint32_t first, uint32_t count)
 /* What remembered places in the old ones forgets them. */
 static void replaced_forget(struct log *l, int64_t end)
 {
-    for (uint32_t i = 0; i < READ_HINTS; i++)
-        if (l->core->hints[i].log == l)
-            l->core->hints[i].log = NULL;
+    reads_forget(l);
     tail_drop(l->core, &l->tail, end - 1);
 }
 

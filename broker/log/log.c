@@ -119,6 +119,7 @@ void log_destroy(struct log *l)
 {
     struct log_core *c = l->core;
     assert(l->users == 0 && l->flush == NULL);
+    reads_forget(l); /* its memory may be the next log */
     tail_clear(c, &l->tail);
     segments_free(l);
     producers_free(l);

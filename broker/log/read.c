@@ -185,6 +185,13 @@ void reads_refuse(struct log *l, enum kafka_error error)
     }
 }
 
+void reads_forget(struct log *l)
+{
+    for (uint32_t i = 0; i < READ_HINTS; i++)
+        if (l->core->hints[i].log == l)
+            l->core->hints[i].log = NULL;
+}
+
 /* Where in segment s to begin looking for the offset. 0 or -errno. */
 static int cold_locate(struct cold_read *k)
 {

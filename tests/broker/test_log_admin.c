@@ -196,6 +196,45 @@ Test(log_admin, rolls_by_size_and_serves_across_segments_from_disk)
     log_rig_end(&r);
 }
 
+/* Batches of one record each, the last one first: none begins where a read before it ended. */
+static void read_backwards(struct log_rig *r, struct log *l, int64_t count)
+{
+    for (int64_t offset = count - 1; offset >= 0; offset--) {
+        struct log_read read = {.offset = offset, .max_bytes = 1, .whole_first_batch = true};
+        log_rig_read(r, l, &read);
+        cr_assert_eq(read.error, KE_NONE, "%s at %ld", kafka_error_name(read.error), (long)offset);
+        cr_assert_eq(read.next_offset, offset + 1);
+        log_read_release(r->core, &read);
+    }
+}
+
+/* Its memory is used again for the next topic, whose batches are elsewhere in their file. */
+Test(log_admin, forgets_where_the_readers_of_a_deleted_log_were)
+{
+    struct log_rig r;
+    log_rig_start(&r);
+    r.config.cache_bytes = 2 << 20;
+    log_rig_open(&r);
+    log_rig_serve(&r);
+    struct log *filler = log_rig_log(&r, 50, NULL);
+    for (uint32_t n = 1; n <= 6; n++) {
+        struct log *l = log_rig_log(&r, n, NULL);
+        for (uint32_t i = 0; i < 20; i++)
+            cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.value_size = 300 + 170 * n)), KE_NONE);
+        for (uint32_t i = 0; i < 60; i++) /* until the others are on the disk only */
+            cr_assert_eq(log_rig_put(&r, filler, BATCH_SPEC(.value_size = 100000)), KE_NONE);
+        read_backwards(&r, l, 20);
+        log_delete(l);
+        for (uint32_t i = 0; i < 62; i++) /* the next one gets the same slot, of 64 */
+            log_delete(log_rig_log(&r, 100 * n + i, NULL));
+    }
+    struct log_core_stats stats;
+    log_core_stats(r.core, &stats);
+    cr_assert_geq(stats.disk_reads, 100);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 Test(log_admin, rolls_by_the_time_between_timestamps)
 {
     struct log_rig r;
