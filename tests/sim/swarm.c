@@ -37,7 +37,7 @@ void swarm_draw(struct swarm *w, struct chance *c)
     w->cached = chance_one_in(c, 3);
     w->keeps_sessions = chance_one_in(c, 2);
     w->lingers = chance_one_in(c, 12);
-    w->floods = chance_one_in(c, 24) && !w->lingers;
+    w->floods = chance_one_in(c, 64) && !w->lingers;
     if (w->producer_ms > 0)
         w->txn_ms = 0; /* one of them at a time tells apart who has forgotten */
 }

@@ -298,7 +298,7 @@ static bool run_over(void *context)
     struct run *r = context;
     char why[128];
     harm_look(r);
-    if (!sim_node_adds_up(&r->node, why, sizeof(why)))
+    if (sim_events(r->sim) % 16 == 0 && !sim_node_adds_up(&r->node, why, sizeof(why)))
         run_fail(r, "where all requests are: %s", why);
     run_blocks(r);
     run_tend(r);
