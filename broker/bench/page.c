@@ -298,7 +298,7 @@ static void line_over_time(struct text *t, const struct axes *a, const struct js
              which == SLICE_P50 ? "d" : "");
     for (const struct json *s = json_first(json_find(result, "slices")); s != NULL; s = s->next) {
         double ns = slice_ns(s, which);
-        if (ns > 0)
+        if (ns > 0 && at * wide <= a->x_max)
             text_add(t, "%.1f,%.1f ", place_x(a, at * wide), place_y(a, ns));
         at++;
     }
@@ -314,7 +314,9 @@ static void over_time(struct text *t, const struct load *l)
         const struct json *s = json_first(json_find(p->result, "slices"));
         a.x_max = MAX(a.x_max, json_number(p->result, "seconds"));
         for (; s != NULL; s = s->next) {
-            if (slice_ns(s, SLICE_P99) <= 0)
+            /* A load that ended by its number of records may have been shorter than a slice. */
+            if (slice_ns(s, SLICE_P99) <= 0 ||
+                json_number(p->result, "slice_s") > json_number(p->result, "seconds"))
                 continue;
             slices++;
             axes_cover(&a, slice_ns(s, SLICE_P50));
