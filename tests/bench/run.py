@@ -536,8 +536,9 @@ def watch(b):
         task.kill()
     assert task.returncode == OK and not err, (task.returncode, err)
     assert "Produce " not in out, out
-    assert len(views) >= 3 and all(seconds > 0.4 for seconds, _ in views), views
-    assert sum(seconds for seconds, _ in views) < took + 0.1 * len(views), (views, took)
+    # All together: a busy machine makes one view longer and the next one shorter.
+    assert len(views) >= 3, views
+    assert 0.4 * len(views) < sum(seconds for seconds, _ in views) < took + 0.1 * len(views), (views, took)
     assert sum(made for _, made in views) == 200 and max(made for _, made in views) <= 100, views
     command[-1] = "soon"
     task = subprocess.run(command, text=True, capture_output=True, timeout=20)
