@@ -7,7 +7,7 @@
 
 /* Where and when it was measured. What cannot be known is "unknown". */
 struct provenance {
-    char cpu[96], kernel[96], governor[32], time[32];
+    char cpu[96], kernel[96], governor[32], time[48];
     const char *version, *commit; /* of this program */
     char words[512];              /* of its command line */
     uint32_t cpus;

@@ -81,7 +81,7 @@ class Frame(CliTest):
             for name in re.findall(r"^  (\w+(?: \w+)?)  ", out, re.M):
                 pending.append(name.split())
                 seen += 1
-        self.assertEqual(23, seen)
+        self.assertEqual(24, seen)
 
     def test_version(self):
         self.assertEqual(torc("version"), torc("--version"))

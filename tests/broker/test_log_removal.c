@@ -132,6 +132,7 @@ Test(log_removal, a_segment_that_is_read_when_it_goes_keeps_its_bytes)
     log_core_retain_now(r.core);
     LOG_UNTIL(&r, log_start_offset(l) == 30);
     for (uint32_t i = 0; i < 2; i++) {
+        LOG_UNTIL(&r, !there(path[i])); /* first it has another name */
         strcat(path[i], ".deleted");
         LOG_UNTIL(&r, !there(path[i]));
         cr_assert_eq(pread(fds[i], after[i], 100, 0), 100);
