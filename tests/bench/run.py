@@ -283,7 +283,7 @@ def provenance(b):
     for more in ([], ["--pid", b.broker.process.pid]):
         b.sound("produce", *words, *more)
         p = json.loads((b.folder / "bench.json").read_text())["provenance"]
-        found = subprocess.run(["findmnt", "-no", "FSTYPE,SOURCE", "-T", b.broker.data], text=True, capture_output=True)
+        found = subprocess.run(["findmnt", "-vno", "FSTYPE,SOURCE", "-T", b.broker.data], text=True, capture_output=True)
         assert p["data_directory"] == str(b.broker.data) and found.returncode == 0, (p, found.stderr)
         assert [p["filesystem"], p["device"]] == found.stdout.split()[:2], (p, found.stdout)
         version = subprocess.run([TORC, "version"], text=True, capture_output=True).stdout
