@@ -61,7 +61,8 @@ static void data_core_rested(struct timer *t);
 /* Of the sets of descriptors that segments take, one core's share. */
 static uint32_t data_core_file_sets(const struct data_core *c)
 {
-    uint64_t sets = io_descriptors_max(c->io) / DESCRIPTORS_SEGMENTS_SHARE / c->cores_count / 4;
+    uint64_t sets = io_descriptors_max(c->io) / DESCRIPTORS_SEGMENTS_SHARE / c->cores_count /
+                    DESCRIPTORS_OF_SET;
     return (uint32_t)MIN(MAX(sets, DESCRIPTORS_SETS_MIN), UINT32_MAX);
 }
 
@@ -70,7 +71,7 @@ static uint32_t data_core_conns_max(const struct data_core *c)
 {
     const struct broker_config *b = c->config;
     uint64_t most = io_descriptors_max(c->io);
-    uint64_t of_core = 4ull * data_core_file_sets(c) +
+    uint64_t of_core = (uint64_t)DESCRIPTORS_OF_SET * data_core_file_sets(c) +
                        (uint64_t)b->torc_wal_files * b->log_dirs_count + DESCRIPTORS_OF_CORE;
     uint64_t kept = of_core * c->cores_count + DESCRIPTORS_OF_NODE;
     uint64_t left = most > kept ? (most - kept) / c->cores_count : 0;
@@ -317,6 +318,7 @@ static int data_core_start_logs(struct data_core *c)
         .cache_bytes = data_core_cache_bytes(c),
         .files_open_max = data_core_file_sets(c),
         .read_bytes_max = c->mem.budget_bytes / READS_SHARE,
+        .disk_read_bytes = (uint64_t)b->torc_disk_read_bytes,
         .clean_start = c->node->clean_start,
         .retention_check_ms = b->log_retention_check_interval_ms,
         .checkpoint_ms = b->log_flush_offset_checkpoint_interval_ms,

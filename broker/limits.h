@@ -78,6 +78,7 @@
  * for segments, of which an idle one is closed for the next (a quarter of what there is, at least
  * as many as the smallest node needs), the WAL's, and these. */
 #define DESCRIPTORS_SEGMENTS_SHARE 4u
+#define DESCRIPTORS_OF_SET         5u /* the files of a segment, its .log twice */
 #define DESCRIPTORS_SETS_MIN       8u
 #define DESCRIPTORS_OF_CORE        32u /* its ring, listeners, and what is open for a moment */
 #define DESCRIPTORS_OF_NODE        32u /* the metadata log, locks, torc stat, standard ones */

@@ -166,7 +166,8 @@ struct broker_config {
     int64_t torc_memory; /* bytes for everything; 0: half of the machine's, at most 64 GiB */
     int64_t torc_wal_file_bytes;
     int32_t torc_wal_files;
-    int64_t torc_cache_bytes; /* per data core */
+    int64_t torc_cache_bytes;     /* per data core */
+    int64_t torc_disk_read_bytes; /* per data core */
     int32_t torc_spin_us;
     int32_t torc_slow_request_ms;
     bool torc_stat_socket;

@@ -61,8 +61,9 @@ struct log_core_config {
     uint64_t wal_file_bytes;        /* torc.wal.file.bytes, multiple of 4096 */
     uint32_t wal_files_count;       /* torc.wal.files, >= 2 */
     uint64_t cache_bytes;           /* torc.cache.bytes: tail memory of this core */
-    uint32_t files_open_max;        /* segments kept open, four descriptors each; 0: a default */
+    uint32_t files_open_max;        /* segments kept open, five descriptors each; 0: a default */
     uint64_t read_bytes_max;        /* memory lent to readers beside the tail; 0: no bound */
+    uint64_t disk_read_bytes;       /* torc.disk.read.bytes: at once, for readers; 0: no bound */
     bool trust_batches;             /* see batch_rules.strict, which is its opposite */
     bool clean_start;               /* the clean-shutdown file was there in every directory */
     int64_t retention_check_ms;     /* log.retention.check.interval.ms */

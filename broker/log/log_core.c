@@ -50,10 +50,10 @@ static void core_tick(struct timer *t);
 
 static void core_init_lists(struct log_core *c)
 {
-    struct list *lists[] = {&c->configs,   &c->completed,      &c->deletes_completed,
-                            &c->moved,     &c->ready_watches,  &c->room_waiters,
-                            &c->dirty,     &c->urgent,         &c->retiring,
-                            &c->files_lru, &c->reads_completed};
+    struct list *lists[] = {&c->configs,   &c->completed,       &c->deletes_completed,
+                            &c->moved,     &c->ready_watches,   &c->room_waiters,
+                            &c->dirty,     &c->urgent,          &c->retiring,
+                            &c->files_lru, &c->reads_completed, &c->cold_waiting};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         list_init(lists[i]);
 }

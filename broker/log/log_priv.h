@@ -161,6 +161,7 @@ struct segment_files { /* open fds, kept in least-recently-used order */
     struct list lru;
     struct segment *segment;
     int fd[SEGMENT_FILES]; /* -1: closed */
+    int direct_fd;         /* the .log for direct reads; -1: closed */
     uint32_t users;
 };
 
@@ -486,7 +487,9 @@ struct log_core {
     struct list deletes_completed;
     struct list reads_completed;
     struct read_hint hints[READ_HINTS];
-    uint32_t cold_reads; /* under way */
+    uint32_t cold_reads; /* under way, or waiting for their turn */
+    struct list cold_waiting;
+    size_t cold_flying_bytes;
     struct list moved;
     struct list ready_watches;
     struct list room_waiters;

@@ -10,6 +10,9 @@
  * What comes from disk is its own block, never the tail memory: readers that are far behind do not
  * push out what those at the tail read.
  *
+ * Reads go past the page cache, so that the kernel reads nothing ahead, and only some at once: a
+ * device that is given megabytes to read answers the WAL's writes after them.
+ *
  * Invariants
  *  1. Only whole batches below the readable end are returned, the first one holds the offset (or is
  *     the first behind it, where compaction left a gap).
@@ -22,6 +25,7 @@
  *  4. Readers that do not take what they asked for stop other readers, never appends: they hold no
  *     chunk once three quarters of the cache cannot be had (batches are copied then), and copies
  *     and blocks from disk are bounded by read_bytes_max.
+ *  5. When reads wait for their turn, others are under way, and the first one to end starts them.
  *
  * Failure: where the device cannot read, less and less is read at a time. What stays unreadable is
  *  corruption of this range, not of the directory: it is told as such. */
@@ -37,10 +41,12 @@
 #include "core/lab.h"
 #include "proto/wire.h"
 
-#define COLD_TRIES_MAX  8u    /* halves 1 MiB down to a page */
+#define COLD_TRIES_MAX  8u /* halves 1 MiB down to a page */
+#define READ_PAGE       4096u
 #define COLD_ROUNDS_MAX 1024u /* blocks looked through for one answer: a segment of 1 GiB */
 
 struct cold_read {
+    struct list link; /* in log_core.cold_waiting */
     struct io_rw rw;
     struct iovec iov;
     struct log *log;
@@ -49,14 +55,17 @@ struct cold_read {
     uint32_t position, rounds;
     uint32_t need; /* no less than this makes sense: the batch at position has so many bytes */
     uint32_t
-        narrow; /* read no more than this if it is enough: the device has refused more; 0: any */
-    uint32_t tries; /* reads that the device has refused */
-    bool entered;   /* there was a segment to read on in, when that was last looked for */
-    bool guessed;   /* position came from an index, and no batch has confirmed it yet */
-    bool doubt;     /* a batch that was passed over is damaged: what its header says may be wrong */
-    bool missing;   /* the offset is in no segment, and should be */
-    int64_t next;   /* offsets of the batch at position are not below */
-    int64_t entry;  /* guessed: last offset of the batch at position */
+        narrow;    /* read no more than this if it is enough: the device has refused more; 0: any */
+    size_t flying; /* bytes under way */
+    uint32_t want, lead; /* bytes from position on, and of its page before it */
+    const uint8_t *data; /* what is at position, in the block */
+    uint32_t tries;      /* reads that the device has refused */
+    bool entered;        /* there was a segment to read on in, when that was last looked for */
+    bool guessed;        /* position came from an index, and no batch has confirmed it yet */
+    bool doubt;    /* a batch that was passed over is damaged: what its header says may be wrong */
+    bool missing;  /* the offset is in no segment, and should be */
+    int64_t next;  /* offsets of the batch at position are not below */
+    int64_t entry; /* guessed: last offset of the batch at position */
     struct log_block *block;
 };
 
@@ -217,7 +226,39 @@ static int cold_locate(struct cold_read *k)
     return error;
 }
 
-/* Reads a block of at least size bytes from position. False: it could not be started. */
+static bool cold_fits_flying(const struct log_core *c, size_t size)
+{
+    return c->cold_flying_bytes == 0 || c->config.disk_read_bytes == 0 ||
+           c->cold_flying_bytes + size <= c->config.disk_read_bytes;
+}
+
+static void cold_fly(struct cold_read *k)
+{
+    struct log_core *c = k->log->core;
+    k->flying = k->iov.iov_len;
+    c->cold_flying_bytes += k->flying;
+    c->stats.disk_reads++;
+    io_read(c->io, &k->rw);
+}
+
+static uint64_t page_up(uint64_t at)
+{
+    return (at + READ_PAGE - 1) / READ_PAGE * READ_PAGE;
+}
+
+static bool cold_has_room(struct cold_read *k, uint32_t size)
+{
+    if (k->block != NULL && k->block->capacity < size) {
+        block_release(k->block);
+        k->block = NULL;
+    }
+    if (k->block == NULL)
+        k->block = block_take(k->log->core, size);
+    return k->block != NULL;
+}
+
+/* Reads a block of at least size bytes from position, when it is its turn. False: it could not be
+ * started. */
 static bool cold_read_block(struct cold_read *k, uint32_t size)
 {
     struct log *l = k->log;
@@ -226,20 +267,28 @@ static bool cold_read_block(struct cold_read *k, uint32_t size)
     uint32_t want = MIN(MAX(size, READ_BLOCK_MIN), MAX(size, READ_BLOCK_BYTES));
     want = k->narrow > 0 ? MAX(k->need, k->narrow) : want;
     want = MIN(want, s->written - k->position);
-    if (k->block != NULL && k->block->capacity < want) {
-        block_release(k->block);
-        k->block = NULL;
-    }
-    if (k->block == NULL)
-        k->block = block_take(l->core, want);
-    int fd = segment_fd(l, s, FILE_LOG);
-    if (k->block == NULL || fd < 0)
+    int fd = segment_direct_fd(l, s);
+    bool direct = fd >= 0;
+    if (fd == -EINVAL)
+        fd = segment_fd(l, s, FILE_LOG);
+    k->want = want;
+    k->lead = direct ? k->position % READ_PAGE : 0;
+    uint32_t span = direct ? (uint32_t)page_up(k->lead + want) : want;
+    if (fd < 0 || !cold_has_room(k, direct ? span + READ_PAGE : span))
         return false;
-    k->iov = (struct iovec){k->block->data, want};
-    k->rw = (struct io_rw){.fd = fd, .iov = &k->iov, .iov_count = 1, .offset = k->position};
+    uintptr_t begin = (uintptr_t)k->block->data;
+    uint8_t *at = k->block->data + (direct ? page_up(begin) - begin : 0);
+    k->data = at + k->lead;
+    k->iov = (struct iovec){at, span};
+    k->rw =
+        (struct io_rw){.fd = fd, .iov = &k->iov, .iov_count = 1, .offset = k->position - k->lead};
     op_init(&k->rw.op, cold_done);
-    l->core->stats.disk_reads++;
-    io_read(l->core->io, &k->rw);
+    bool waits = !list_empty(&l->core->cold_waiting) || !cold_fits_flying(l->core, want);
+    SOMETIMES_IF(waits, "a read from disk waits for others");
+    if (waits)
+        list_push_back(&l->core->cold_waiting, &k->link);
+    else
+        cold_fly(k);
     return true;
 }
 
@@ -304,8 +353,8 @@ static bool cold_limit(const struct cold_read *k, uint32_t at, uint32_t got, uin
     if (got - behind < BATCH_PEEK_SIZE)
         return false;
     *limit = INT64_MAX; /* damage there is not this batch's */
-    if (batch_peek(k->block->data + behind, got - behind, &next) != BATCH_MALFORMED)
-        *limit = (int64_t)wire_load64(k->block->data + behind);
+    if (batch_peek(k->data + behind, got - behind, &next) != BATCH_MALFORMED)
+        *limit = (int64_t)wire_load64(k->data + behind);
     return true;
 }
 
@@ -344,7 +393,7 @@ static void cold_walk(struct cold_read *k, uint32_t got, int64_t end, struct col
     while (w->at < got && !w->full) {
         struct batch_header h;
         int64_t limit = 0;
-        const uint8_t *batch = k->block->data + w->at;
+        const uint8_t *batch = k->data + w->at;
         enum batch_peek peek = batch_peek(batch, got - w->at, &h);
         bool whole = peek == BATCH_WHOLE || peek == BATCH_OLD;
         w->corrupt = peek == BATCH_MALFORMED;
@@ -471,6 +520,12 @@ static void cold_missing(struct cold_read *k)
     cold_answer(k, KE_CORRUPT_MESSAGE);
 }
 
+/* Of the pages that were read. */
+static int32_t cold_got(const struct cold_read *k, uint32_t read)
+{
+    return (int32_t)MIN(read - MIN(read, k->lead), k->want);
+}
+
 /* A block has come: answers, or reads on. */
 static void cold_step(struct cold_read *k, int32_t got)
 {
@@ -518,15 +573,36 @@ static void cold_step(struct cold_read *k, int32_t got)
     }
 }
 
+/* Those whose turn it is; who is not waited for any more needs none. */
+static void cold_start_waiting(struct log_core *c)
+{
+    while (!list_empty(&c->cold_waiting)) {
+        struct cold_read *k = container_of(list_first(&c->cold_waiting), struct cold_read, link);
+        if (k->r != NULL && c->phase.now == PHASE_STOPPED)
+            cold_answer(k, KE_KAFKA_STORAGE_ERROR);
+        if (k->r != NULL && !cold_fits_flying(c, k->iov.iov_len))
+            return;
+        list_remove(&k->link);
+        if (k->r != NULL)
+            cold_fly(k);
+        else
+            cold_end(k);
+    }
+}
+
 static void cold_done(struct op *op)
 {
     struct cold_read *k = container_of(op, struct cold_read, rw.op);
-    if (k->r != NULL && k->log->core->phase.now == PHASE_STOPPED)
+    struct log_core *c = k->log->core;
+    assert(c->cold_flying_bytes >= k->flying);
+    c->cold_flying_bytes -= k->flying;
+    if (k->r != NULL && c->phase.now == PHASE_STOPPED)
         cold_answer(k, KE_KAFKA_STORAGE_ERROR);
     if (k->r != NULL)
-        cold_step(k, op->result);
+        cold_step(k, op->result < 0 ? op->result : cold_got(k, (uint32_t)op->result));
     if (k->r == NULL)
         cold_end(k);
+    cold_start_waiting(c);
 }
 
 static bool read_disk(struct log *l, struct log_read *r)

@@ -256,6 +256,8 @@ void segment_close(struct log_core *c, struct segment *s)
     for (uint32_t i = 0; i < SEGMENT_FILES; i++)
         if (s->files->fd[i] >= 0)
             io_close(c->io, s->files->fd[i]);
+    if (s->files->direct_fd >= 0)
+        io_close(c->io, s->files->direct_fd);
     list_remove(&s->files->lru);
     mem_free(c->mem, s->files, sizeof(*s->files));
     s->files = NULL;
@@ -271,7 +273,7 @@ static int files_make(struct log_core *c, struct segment *s)
     s->files = mem_alloc(c->mem, sizeof(*s->files));
     if (s->files == NULL)
         return -ENOMEM;
-    *s->files = (struct segment_files){.segment = s, .fd = {-1, -1, -1, -1}};
+    *s->files = (struct segment_files){.segment = s, .fd = {-1, -1, -1, -1}, .direct_fd = -1};
     list_init(&s->files->lru);
     c->files_open++;
     return 0;
@@ -308,6 +310,16 @@ int segment_fd(struct log *l, struct segment *s, enum segment_file which)
     uint32_t flags = IO_READ | IO_WRITE | (derived || !s->created ? IO_CREATE : 0);
     *fd = io_open(c->io, path, flags);
     return *fd;
+}
+
+int segment_direct_fd(struct log *l, struct segment *s)
+{
+    int fd = segment_fd(l, s, FILE_LOG);
+    if (fd < 0 || !l->dir->probe.direct)
+        return fd < 0 ? fd : -EINVAL;
+    if (s->files->direct_fd < 0)
+        s->files->direct_fd = io_open_direct(l->core->io, fd);
+    return s->files->direct_fd;
 }
 
 int segment_reread(struct log *l, struct segment *s)

@@ -660,6 +660,22 @@ int io_reread(struct io *io, int fd)
     return error;
 }
 
+int io_open_direct(struct io *io, int fd)
+{
+    sim_pause_in(io, "io_open_direct", io->sim->style.call_ns);
+    struct inode *i;
+    int error = fd_inode(io, fd, IO_READ, &i);
+    if (error == 0 && io->machine->fds_open >= io->machine->fds_limit)
+        error = -EMFILE;
+    if (error == 0 && !io->sim->style.direct)
+        error = -EINVAL;
+    if (error != 0)
+        return error;
+    disk_hold(i);
+    return sim_fd_open(io->machine,
+                       (struct sim_fd){.kind = FD_FILE, .flags = IO_READ | IO_DIRECT, .inode = i});
+}
+
 int io_sync_directory(struct io *io, const char *path)
 {
     CALLED(io);

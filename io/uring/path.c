@@ -183,6 +183,14 @@ int io_reread(struct io *io, int fd)
     return error != 0 ? error : -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
+int io_open_direct(struct io *io, int fd)
+{
+    (void)io;
+    char path[32];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return open_again(path, O_RDONLY | O_DIRECT);
+}
+
 int io_sync_directory(struct io *io, const char *path)
 {
     (void)io;

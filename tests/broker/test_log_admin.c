@@ -196,6 +196,85 @@ Test(log_admin, rolls_by_size_and_serves_across_segments_from_disk)
     log_rig_end(&r);
 }
 
+#define READS 10u
+
+static void read_told(struct log_read *r)
+{
+    r->done = NULL;
+}
+
+/* Reads of 64 KiB and more of a log of 100 batches of 8 KB, which is on the disk only. */
+static void reads_begin(struct log *l, struct log_read reads[READS])
+{
+    for (uint32_t i = 0; i < READS; i++) {
+        reads[i] = (struct log_read){
+            .offset = 9 * i, .max_bytes = 1, .whole_first_batch = true, .done = read_told};
+        cr_assert(!log_read(l, &reads[i]), "from disk");
+    }
+}
+
+static uint64_t disk_reads(const struct log_rig *r)
+{
+    struct log_core_stats stats;
+    log_core_stats(r->core, &stats);
+    return stats.disk_reads;
+}
+
+Test(log_admin, reads_from_disk_take_turns_so_that_the_device_has_little_to_do_at_once)
+{
+    struct log_rig r;
+    struct log_read reads[READS];
+    log_rig_start(&r);
+    r.config.disk_read_bytes = 150000;
+    struct log *l = start(&r, NULL);
+    for (uint32_t i = 0; i < 100; i++)
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.value_size = 8000)), KE_NONE);
+    l = restart(&r, NULL, true);
+    uint64_t before = disk_reads(&r);
+    reads_begin(l, reads);
+    cr_assert_eq(disk_reads(&r) - before, 2, "as many as 150,000 bytes allow");
+    for (uint32_t i = 0; i < READS; i++) {
+        LOG_UNTIL(&r, reads[i].done == NULL);
+        cr_assert_eq(reads[i].error, KE_NONE);
+        cr_assert_eq(reads[i].next_offset, reads[i].offset + 1);
+        log_read_release(r.core, &reads[i]);
+    }
+    cr_assert_eq(disk_reads(&r) - before, READS);
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
+/* Those that wait end too when the log or the node does. */
+Test(log_admin, reads_that_wait_for_their_turn_end_with_the_log)
+{
+    struct log_rig r;
+    struct log_read reads[READS];
+    log_rig_start(&r);
+    r.config.disk_read_bytes = 1;
+    struct log *l = start(&r, NULL);
+    for (uint32_t i = 0; i < 100; i++)
+        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.value_size = 8000)), KE_NONE);
+    for (uint32_t life = 0; life < 2; life++) {
+        l = restart(&r, NULL, true);
+        reads_begin(l, reads);
+        if (life == 0)
+            log_rig_kill(&r);
+        else
+            log_delete(l);
+        for (uint32_t i = 0; i < READS && life == 1; i++) {
+            LOG_UNTIL(&r, reads[i].done == NULL);
+            cr_assert_eq(reads[i].error, KE_UNKNOWN_TOPIC_OR_PARTITION);
+            log_read_release(r.core, &reads[i]);
+        }
+        if (life == 0) {
+            r.config.clean_start = false;
+            l = start(&r, NULL);
+        }
+    }
+    log_rig_stop(&r);
+    log_rig_end(&r);
+}
+
 /* Batches of one record each, the last one first: none begins where a read before it ended. */
 static void read_backwards(struct log_rig *r, struct log *l, int64_t count)
 {
