@@ -237,8 +237,8 @@ NODISCARD int io_reserve(struct io *io, int fd, uint64_t size);
  * them dropped from the page cache, where a failed sync may have left what no device holds. -errno
  * as of a sync. */
 NODISCARD int io_reread(struct io *io, int fd);
-/* The file of fd once more, for direct reads, whatever its name is by now. -errno; -EINVAL where its
- * file system has none. */
+/* The file of fd once more, for direct reads, whatever its name is by now. -errno; -EINVAL where
+ * its file system has none. */
 NODISCARD int io_open_direct(struct io *io, int fd);
 /* Returns when no direct write to this file, by whoever, is under way any more: those of a killed
  * process go on after it is gone, and would land on what is written next. fd is open for writing.

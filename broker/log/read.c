@@ -55,8 +55,7 @@ struct cold_read {
     uint32_t position, rounds;
     uint32_t need; /* no less than this makes sense: the batch at position has so many bytes */
     uint32_t
-        narrow;    /* read no more than this if it is enough: the device has refused more; 0: any */
-    size_t flying; /* bytes under way */
+        narrow; /* read no more than this if it is enough: the device has refused more; 0: any */
     uint32_t want, lead; /* bytes from position on, and of its page before it */
     const uint8_t *data; /* what is at position, in the block */
     uint32_t tries;      /* reads that the device has refused */
@@ -235,8 +234,7 @@ static bool cold_fits_flying(const struct log_core *c, size_t size)
 static void cold_fly(struct cold_read *k)
 {
     struct log_core *c = k->log->core;
-    k->flying = k->iov.iov_len;
-    c->cold_flying_bytes += k->flying;
+    c->cold_flying_bytes += k->want;
     c->stats.disk_reads++;
     io_read(c->io, &k->rw);
 }
@@ -580,7 +578,7 @@ static void cold_start_waiting(struct log_core *c)
         struct cold_read *k = container_of(list_first(&c->cold_waiting), struct cold_read, link);
         if (k->r != NULL && c->phase.now == PHASE_STOPPED)
             cold_answer(k, KE_KAFKA_STORAGE_ERROR);
-        if (k->r != NULL && !cold_fits_flying(c, k->iov.iov_len))
+        if (k->r != NULL && !cold_fits_flying(c, k->want))
             return;
         list_remove(&k->link);
         if (k->r != NULL)
@@ -594,8 +592,8 @@ static void cold_done(struct op *op)
 {
     struct cold_read *k = container_of(op, struct cold_read, rw.op);
     struct log_core *c = k->log->core;
-    assert(c->cold_flying_bytes >= k->flying);
-    c->cold_flying_bytes -= k->flying;
+    assert(c->cold_flying_bytes >= k->want);
+    c->cold_flying_bytes -= k->want;
     if (k->r != NULL && c->phase.now == PHASE_STOPPED)
         cold_answer(k, KE_KAFKA_STORAGE_ERROR);
     if (k->r != NULL)

@@ -84,6 +84,7 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    "torc.wal.file.bytes=1048576\n"
                    "torc.wal.files=%u\n"
                    "torc.cache.bytes=%u\n"
+                   "torc.disk.read.bytes=%u\n" /* 1: one after the other */
                    "torc.log.level=%s\n"
                    "log.cleaner.backoff.ms=%u\n"
                    "log.cleaner.min.cleanable.ratio=0.1\n"
@@ -91,8 +92,8 @@ static void run_properties(const struct run *r, char *to, size_t size)
                    SIM_NODE_PORT, SIM_NODE_PORT, dirs[o->dirs - 1], o->offsets_partitions,
                    o->offsets_partitions, o->ledger_partitions, o->join_delay_ms, o->cores,
                    ((unsigned long long)o->swarm.memory_mib << 20) * (o->cores + 1), o->wal_files,
-                   o->cache_mib << 20, r->view->verbose ? "debug" : "warn", o->clean_ms, roll, more,
-                   mixed);
+                   o->cache_mib << 20, o->cache_mib % 2 == 0 ? 1u : 1u << 21,
+                   r->view->verbose ? "debug" : "warn", o->clean_ms, roll, more, mixed);
 }
 
 /* ---- phases ---------------------------------------------------------------------------------- */
