@@ -267,7 +267,7 @@ static bool cold_read_block(struct cold_read *k, uint32_t size)
     want = MIN(want, s->written - k->position);
     int fd = segment_direct_fd(l, s);
     bool direct = fd >= 0;
-    if (fd == -EINVAL)
+    if (!direct) /* no descriptor is left for it, or the file system has none */
         fd = segment_fd(l, s, FILE_LOG);
     k->want = want;
     k->lead = direct ? k->position % READ_PAGE : 0;

@@ -33,7 +33,8 @@ void segments_free(struct log *l);
 
 /* fd of one of its files, opened if need be; -errno. Valid while the caller uses the segment. */
 NODISCARD int segment_fd(struct log *l, struct segment *s, enum segment_file which);
-/* The same of its .log, for direct reads; -EINVAL where they are not possible. */
+/* The same of its .log, for direct reads; -EINVAL where they are not possible.
+ * Who gets none reads by the other. */
 NODISCARD int segment_direct_fd(struct log *l, struct segment *s);
 /* Its batches are read from the device next, not from what an earlier process left in the page
  * cache. At once. 0 or -errno. */
