@@ -61,7 +61,7 @@ Test(config_describe, broker_values_come_from_file_or_default)
     fixture_read(&f, ALONE "num.partitions=3\nauto.create.topics.enable=FALSE\n", NULL, 0);
     struct config_layers l = {.node = &f.config};
     struct search s = find(&l, broker, "num.partitions");
-    cr_assert_eq(s.visited, 350, "every key once: %u", s.visited);
+    cr_assert_eq(s.visited, 351, "every key once: %u", s.visited);
     cr_assert_str_eq(s.value, "3");
     cr_assert_eq(s.source, SOURCE_STATIC_BROKER);
     cr_assert_str_eq(s.synonyms, "4:num.partitions=3 5:num.partitions=1");

@@ -91,7 +91,7 @@ Test(config_table, lists_as_many_keys_as_kafka_and_torcs_own)
     cr_assert_eq(listed[SCOPE_TOPIC], 33);
     cr_assert_eq(listed[SCOPE_GROUP], 17);
     cr_assert_eq(listed[SCOPE_CLIENT_METRICS], 3);
-    cr_assert_eq(own, 11);
+    cr_assert_eq(own, 12);
 }
 
 Test(config_table, rows_are_in_order_and_every_default_parses)
