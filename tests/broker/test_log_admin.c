@@ -203,7 +203,16 @@ static void read_told(struct log_read *r)
     r->done = NULL;
 }
 
-/* Reads of 64 KiB and more of a log of 100 batches of 8 KB, which is on the disk only. */
+/* A log of 100 batches of 8 KB, which is on the disk only. */
+static struct log *start_on_disk(struct log_rig *r)
+{
+    struct log *l = start(r, NULL);
+    for (uint32_t i = 0; i < 100; i++)
+        cr_assert_eq(log_rig_put(r, l, BATCH_SPEC(.value_size = 8000)), KE_NONE);
+    return restart(r, NULL, true);
+}
+
+/* Reads of 64 KiB and more. */
 static void reads_begin(struct log *l, struct log_read reads[READS])
 {
     for (uint32_t i = 0; i < READS; i++) {
@@ -226,10 +235,7 @@ Test(log_admin, reads_from_disk_take_turns_so_that_the_device_has_little_to_do_a
     struct log_read reads[READS];
     log_rig_start(&r);
     r.config.disk_read_bytes = 150000;
-    struct log *l = start(&r, NULL);
-    for (uint32_t i = 0; i < 100; i++)
-        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.value_size = 8000)), KE_NONE);
-    l = restart(&r, NULL, true);
+    struct log *l = start_on_disk(&r);
     uint64_t before = disk_reads(&r);
     reads_begin(l, reads);
     cr_assert_eq(disk_reads(&r) - before, 2, "as many as 150,000 bytes allow");
@@ -251,25 +257,16 @@ Test(log_admin, reads_that_wait_for_their_turn_end_with_the_log)
     struct log_read reads[READS];
     log_rig_start(&r);
     r.config.disk_read_bytes = 1;
-    struct log *l = start(&r, NULL);
-    for (uint32_t i = 0; i < 100; i++)
-        cr_assert_eq(log_rig_put(&r, l, BATCH_SPEC(.value_size = 8000)), KE_NONE);
-    for (uint32_t life = 0; life < 2; life++) {
-        l = restart(&r, NULL, true);
-        reads_begin(l, reads);
-        if (life == 0)
-            log_rig_kill(&r);
-        else
-            log_delete(l);
-        for (uint32_t i = 0; i < READS && life == 1; i++) {
-            LOG_UNTIL(&r, reads[i].done == NULL);
-            cr_assert_eq(reads[i].error, KE_UNKNOWN_TOPIC_OR_PARTITION);
-            log_read_release(r.core, &reads[i]);
-        }
-        if (life == 0) {
-            r.config.clean_start = false;
-            l = start(&r, NULL);
-        }
+    struct log *l = start_on_disk(&r);
+    reads_begin(l, reads);
+    l = restart(&r, NULL, false); /* killed while they wait */
+    l = restart(&r, NULL, true);
+    reads_begin(l, reads);
+    log_delete(l);
+    for (uint32_t i = 0; i < READS; i++) {
+        LOG_UNTIL(&r, reads[i].done == NULL);
+        cr_assert_eq(reads[i].error, KE_UNKNOWN_TOPIC_OR_PARTITION);
+        log_read_release(r.core, &reads[i]);
     }
     log_rig_stop(&r);
     log_rig_end(&r);

@@ -28,6 +28,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
 from harness.report import Report  # noqa: E402
+from sim import bench  # noqa: E402
 
 SIM = TOP / "build/tests/sim/torc-sim"
 ENDED, FAILED, WENT_ON = "the node ended", "a directory failed", "it went on"
@@ -59,16 +60,6 @@ def run(sim, seed, kind, first, last, every):
     calls = [(int(at, 16), int(error), int(times)) for at, error, times in
              (line[1:] for line in lines if line[0] == "call" and len(line) == 4)]
     return [line for line in lines if len(line) == 3], broken, calls
-
-
-def build_for_sites():
-    where = TOP / "build-faults"
-    if not (where / "build.ninja").exists():
-        subprocess.run(["meson", "setup", where, "-Doptimization=1"], cwd=TOP, check=True,
-                       stdout=subprocess.DEVNULL)
-    subprocess.run(["ninja", "-C", where, "tests/sim/torc-sim"], cwd=TOP, check=True,
-                   stdout=subprocess.DEVNULL)
-    return where / "tests/sim/torc-sim"
 
 
 def calls_of(sim):
@@ -115,7 +106,8 @@ def main():
     parser.add_argument("--table", action="store_true", help="print all sites and outcomes")
     args = parser.parse_args()
     report, begin, work = Report(), time.monotonic(), []
-    jobs, sim, met = os.cpu_count() or 1, build_for_sites() if args.sites else SIM, Counter()
+    jobs, met = os.cpu_count() or 1, Counter()
+    sim = bench.build(TOP / "build-faults", "-Doptimization=1") if args.sites else SIM
     for seed in range(args.first, args.first + args.seeds):
         for kind in ("fail", "full"):
             work += [(seed, kind, 1 + job * args.every, 1 << 40, args.every * jobs)
